@@ -1,0 +1,6 @@
+//! What testkit starts, started.
+
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod servers;

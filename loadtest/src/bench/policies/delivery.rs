@@ -1,0 +1,75 @@
+//! Deliveries a second to subscribers who all match by membership, beside the same table without row-level security.
+
+use anyhow::Result;
+use reactor_testkit::fixtures::{AUTH_SQL, JWT_SECRET};
+use reactor_testkit::token;
+use serde_json::json;
+
+use crate::bench::flow::{Flow, flat_out};
+use crate::deployment::{Deployment, Mode};
+use crate::report::say;
+use crate::subscribers::{self, Subscribers};
+use crate::writer::Writer;
+
+const SQL: &str = "
+create table open_rows (id bigint generated always as identity primary key, room_id bigint not null, body text not null);
+create table secured_rows (like open_rows including all);
+create table room_members (room_id bigint, user_id uuid, primary key (room_id, user_id));
+grant select on open_rows, secured_rows, room_members to authenticated;
+alter table secured_rows enable row level security;
+create policy members on secured_rows for select to authenticated using (
+  exists (select 1 from room_members m where m.user_id = auth.uid() and m.room_id = secured_rows.room_id));
+";
+
+/// Changes of one turn.
+const CHANGES: u32 = 3000;
+
+/// The median turn of each table.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    subscribers: usize,
+    pub(crate) secured: Flow,
+    pub(crate) open: Flow,
+}
+
+impl Delivery {
+    #[expect(clippy::cast_precision_loss, reason = "a count of connections")]
+    pub(crate) fn subscribers(&self) -> f64 {
+        self.subscribers as f64
+    }
+
+    /// Deliveries a second with policies by those without.
+    pub(crate) fn ratio(&self) -> f64 {
+        self.secured.per_second() / self.open.per_second()
+    }
+}
+
+/// Both tables have their own subscribers, with equal tokens, all the time.
+pub(crate) async fn run(members: usize, turns: u32) -> Result<Delivery> {
+    let deployment = Deployment::start(Mode::Cluster, &format!("{AUTH_SQL}{SQL}")).await?;
+    let users: Vec<String> = (0..members).map(|number| format!("00000000-0000-4000-8000-{number:012}")).collect();
+    let values: Vec<String> = users.iter().map(|user| format!("(7, '{user}')")).collect();
+    deployment.postgres.execute(&format!("insert into room_members values {}", values.join(", "))).await?;
+    let tokens = users.iter().map(|id| token::token(JWT_SECRET, &json!(token::user("authenticated", id))));
+    let tokens: Vec<String> = tokens.collect::<Result<_>>()?;
+    let mut tables = Vec::new();
+    for table in ["secured_rows", "open_rows"] {
+        let sockets = subscribers::open_as(deployment.address, table, &tokens).await?;
+        let writer = Writer::connect_to(&deployment.postgres, table, "7").await?;
+        tables.push((Subscribers::read(sockets), writer, Vec::new()));
+    }
+    for turn in 1..=turns {
+        for (subscribers, writer, flows) in &mut tables {
+            say(format_args!("policies: turn {turn} of {turns}"));
+            flows.push(flat_out(subscribers, writer, deployment.server.id(), CHANGES).await?);
+        }
+    }
+    let mut medians = tables.into_iter().filter_map(|(_, _, flows)| median(flows));
+    let (Some(secured), Some(open)) = (medians.next(), medians.next()) else { anyhow::bail!("no turn was measured") };
+    Ok(Delivery { subscribers: members, secured, open })
+}
+
+fn median(mut flows: Vec<Flow>) -> Option<Flow> {
+    flows.sort_by(|left, right| left.per_second().total_cmp(&right.per_second()));
+    flows.get(flows.len() / 2).copied()
+}
