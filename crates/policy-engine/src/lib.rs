@@ -27,7 +27,8 @@ pub use program::{Comparator, MemberMode, MemberSet, Predicate, RowPolicy, Scala
 pub use syntax::is_condition;
 pub use template::{
     Argument, Binding, BoundValue, Fact, FunctionInfo, Knowledge, MAX_ROUNDS, Need, PolicySource, RowPolicies,
-    SetTemplate, SqlType, TableInfo, Template, Volatility, compile, compile_with_what_is_known,
+    SetTemplate, Setting, SqlType, Standalone, TableInfo, Template, Volatility, compile, compile_by_settings,
+    compile_with_what_is_known,
 };
 
 /// Who asks: the parts of a verified token that decisions depend on.

@@ -33,6 +33,10 @@ use crate::{channels, check, decide, members, watch};
 /// Connections on which rows are judged and sets are read: one slow policy does not hold up all others.
 const ROW_CONNECTIONS: usize = 2;
 
+/// Connections on which rights in private channels are tried: after a gateway is lost thousands of clients ask at once, and
+/// one slow policy does not hold up all others.
+const CHANNEL_CONNECTIONS: usize = 4;
+
 /// Answers from the tenant's database: grants and policies, the publication, the types of columns.
 ///
 /// Each kind of question has connections of its own, so that what is slow holds up nothing but its like: decisions and
@@ -43,7 +47,7 @@ pub struct PostgresAuthorizer {
     comparisons: Session,
     binder: Actors,
     rows: Actors,
-    channels: Channels,
+    channels: Arc<Channels>,
     health: Vec<Health>,
     catalog: Arc<Catalog>,
     programs: Arc<Programs>,
@@ -62,8 +66,10 @@ impl PostgresAuthorizer {
         let comparisons = session("reactor-policy compare");
         let binder = Actors::new([session("reactor-policy bind")]);
         let rows = Actors::new((0..ROW_CONNECTIONS).map(|_| session("reactor-policy rows")));
-        let probes = session("reactor-policy channels");
-        let mut health = vec![decisions.health(), comparisons.health(), probes.health()];
+        let probes = (0..CHANNEL_CONNECTIONS).map(|_| session("reactor-policy channels"));
+        let channels = Arc::new(Channels::new(probes, &settings));
+        let mut health = vec![decisions.health(), comparisons.health()];
+        health.extend(channels.health());
         health.extend(binder.health());
         health.extend(rows.health());
         let (up, known) = (metrics.postgres_up.clone(), health.clone());
@@ -72,8 +78,10 @@ impl PostgresAuthorizer {
         let programs = Arc::new(Programs::new(&settings.publication));
         let clear = {
             let (catalog, programs, changes) = (Arc::clone(&catalog), Arc::clone(&programs), metrics.changes.clone());
+            let channels = Arc::clone(&channels);
             Arc::new(move || {
                 catalog.clear();
+                channels.clear();
                 programs.clear();
                 changes.inc();
             })
@@ -84,7 +92,7 @@ impl PostgresAuthorizer {
             comparisons,
             binder,
             rows,
-            channels: Channels::new(probes),
+            channels,
             health,
             catalog,
             programs,
@@ -101,6 +109,10 @@ impl PostgresAuthorizer {
             Some(version) => Ok(version),
             None => self.decisions.ask(async |client| watch::version(client).await).await,
         }
+    }
+
+    fn channels_at(&self, version: PolicyVersion) -> channels::At<'_> {
+        channels::At { catalog: &self.catalog, session: &self.decisions, actors: &self.binder, version }
     }
 
     fn check_tenant(&self, tenant: &TenantId) -> Result<(), AuthorizerError> {
@@ -368,8 +380,8 @@ impl Authorizer for PostgresAuthorizer {
             self.check_tenant(&request.tenant)?;
             let policy_version = self.version().await?;
             let asked = clock::now();
-            let result = self.channels.rights(request).await;
-            self.metrics.probed(&result, clock::now() - asked);
+            let (road, result) = self.channels.rights(&self.channels_at(policy_version), request).await;
+            self.metrics.told_rights(road, &result, clock::now() - asked);
             let (broadcast, presence) = result?;
             Ok(ChannelRights { broadcast, presence, policy_version })
         }
@@ -387,7 +399,8 @@ impl Authorizer for PostgresAuthorizer {
     fn persist(&self, request: PersistRequest) -> BoxFuture<'_, Result<bool, AuthorizerError>> {
         async move {
             self.check_tenant(&request.channel.tenant)?;
-            self.channels.persist(request).await
+            let version = self.version().await?;
+            self.channels.persist(&self.channels_at(version), request).await
         }
         .boxed()
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use reactor_pg::catalog::{Publication, RelationInfo, RelationKind, relation_by_name};
 use reactor_pg::{Client, PgError};
 use reactor_policy_engine::{
-    Argument, AuthorizerError, Fact, FunctionInfo, Need, RowPolicies, SqlType, TableInfo, Volatility,
+    Argument, AuthorizerError, Fact, FunctionInfo, Knowledge, MAX_ROUNDS, Need, RowPolicies, SqlType, TableInfo,
+    Template, Volatility,
 };
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -13,23 +14,24 @@ use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
 
 use crate::access::DatabaseGrant;
 use crate::acting::{Acting, Actors, Statement, is_about};
+use crate::names::quoted;
 use crate::policies::{Policy, policies, rights};
 use crate::session::Session;
 
 /// Reads the catalog for the compiler.
 pub(crate) struct Reader<'a> {
-    pub(crate) session: &'a Session,
-    pub(crate) actors: &'a Actors,
+    session: &'a Session,
+    actors: &'a Actors,
     pub(crate) acting: Acting,
     /// The role, whether it exists or not.
-    pub(crate) role: &'a str,
-    pub(crate) publication: &'a str,
+    role: &'a str,
+    publication: &'a str,
     /// The schemas that the role finds names in, in their order.
-    pub(crate) schemas: Vec<String>,
+    schemas: Vec<String>,
 }
 
 /// The schemas that the role finds unqualified names in. Those that it may not use are not among them.
-pub(crate) async fn schemas(actors: &Actors, acting: &Acting) -> Result<Vec<String>, AuthorizerError> {
+async fn schemas(actors: &Actors, acting: &Acting) -> Result<Vec<String>, AuthorizerError> {
     let sql = "select pg_catalog.current_schemas(true)::text[]".to_owned();
     Ok(value(actors, acting, sql).await?.unwrap_or_default())
 }
@@ -45,9 +47,46 @@ async fn value<T: FromSqlOwned>(actors: &Actors, acting: &Acting, sql: String) -
     Ok(answers.first().and_then(|rows| rows.first()?.try_get(0).ok()))
 }
 
+impl<'a> Reader<'a> {
+    /// For a role, whose search path is written out: what runs as the role then finds the same names.
+    pub(crate) async fn new(
+        session: &'a Session,
+        actors: &'a Actors,
+        mut acting: Acting,
+        role: &'a str,
+        publication: &'a str,
+    ) -> Result<Self, AuthorizerError> {
+        let schemas = schemas(actors, &acting).await?;
+        if !schemas.is_empty() {
+            acting.search_path = schemas.iter().map(|schema| quoted(schema)).collect::<Vec<_>>().join(", ");
+        }
+        Ok(Self { session, actors, acting, role, publication, schemas })
+    }
+}
+
 impl Reader<'_> {
+    /// Compiles with what the compiler asks for; what is known in the end when it still asks after so many rounds.
+    pub(crate) async fn compile(
+        &self,
+        compile: impl Fn(&Knowledge) -> Result<Template, Vec<Need>>,
+    ) -> Result<Result<Template, Knowledge>, AuthorizerError> {
+        let mut knowledge = Knowledge::default();
+        for _ in 0..MAX_ROUNDS {
+            match compile(&knowledge) {
+                Ok(template) => return Ok(Ok(template)),
+                Err(needs) => {
+                    for need in needs {
+                        let fact = self.fact(&need).await?;
+                        knowledge.learn(need, fact);
+                    }
+                }
+            }
+        }
+        Ok(Err(knowledge))
+    }
+
     /// The answer, as of now.
-    pub(crate) async fn fact(&self, need: &Need) -> Result<Fact, AuthorizerError> {
+    async fn fact(&self, need: &Need) -> Result<Fact, AuthorizerError> {
         match need {
             Need::Function { schema, name } => {
                 let schemas = self.places(schema.as_ref());

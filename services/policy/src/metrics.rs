@@ -7,7 +7,7 @@ use reactor_policy_engine::{AuthorizerError, Decision, Members};
 use reactor_runtime::Registry;
 use reactor_runtime::metrics::{HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
-use crate::channels::Rights;
+use crate::channels::{Rights, Road};
 use crate::check::Verdict;
 
 /// From a lookup in the cache to the deadline.
@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     rows: IntCounterVec,
     sets: IntCounterVec,
     channels: IntCounterVec,
+    roads: IntCounterVec,
     pub(crate) changes: IntCounter,
     seconds: HistogramVec,
     pub(crate) postgres_up: IntGauge,
@@ -51,8 +52,13 @@ impl Metrics {
             ),
             channels: registry.counter_vec(
                 "reactor_policy_channels_total",
-                "private channels probed, by result: readable, hidden, or why there was no answer",
+                "private channels asked about, by result: readable, hidden, or why there was no answer",
                 &["result"],
+            ),
+            roads: registry.counter_vec(
+                "reactor_policy_channel_roads_total",
+                "private channels asked about, by how it was found what may be done there: compiled (by the policies, without Postgres), probed (tried in Postgres), full (not at all, since too many were waiting), lost (not at all, since the catalog could not be read)",
+                &["road"],
             ),
             changes: registry.counter(
                 "reactor_policy_changes_total",
@@ -121,13 +127,20 @@ impl Metrics {
         self.seconds.with_label_values(&["members"]).observe(took.as_secs_f64());
     }
 
-    pub(crate) fn probed(&self, result: &Result<Rights, AuthorizerError>, took: Duration) {
+    pub(crate) fn told_rights(&self, road: Road, result: &Result<Rights, AuthorizerError>, took: Duration) {
         let label = match result {
             Ok((broadcast, presence)) if broadcast.read || presence.read => "readable",
             Ok(_) => "hidden",
             Err(error) => no_answer(error),
         };
         self.channels.with_label_values(&[label]).inc();
+        let road = match road {
+            Road::Compiled => "compiled",
+            Road::Probed => "probed",
+            Road::Full => "full",
+            Road::Lost => "lost",
+        };
+        self.roads.with_label_values(&[road]).inc();
         self.seconds.with_label_values(&["channel_rights"]).observe(took.as_secs_f64());
     }
 }

@@ -56,15 +56,6 @@ macro_rules! search_path {
     };
 }
 
-/// The role, if it exists, with that path.
-pub(crate) const ROLE_PATH: &str = concat!(
-    "select ",
-    search_path!(),
-    " from pg_catalog.pg_roles r
-  join pg_catalog.pg_database db on db.datname = pg_catalog.current_database()
- where r.rolname = $1"
-);
-
 /// As `check_enable_rls` of Postgres: not for superusers, roles with BYPASSRLS, nor for whoever has the owner's rights
 /// unless it is forced.
 const RIGHTS: &str = concat!(
@@ -91,7 +82,7 @@ select r.oid is not null,
 );
 
 /// What Postgres has when nobody sets it.
-pub(crate) const SEARCH_PATH: &str = "\"$user\", public";
+const SEARCH_PATH: &str = "\"$user\", public";
 
 /// What the role may do with the table; `None` when there is no such table any more.
 pub(crate) async fn rights(client: &Client, role: &str, table: u32) -> Result<Option<Rights>, PgError> {
@@ -117,10 +108,15 @@ pub(crate) async fn rights(client: &Client, role: &str, table: u32) -> Result<Op
     Ok(Some(Rights { grant, role, selectable, row_security: row.try_get(6)? }))
 }
 
-/// Those for SELECT to the role, to a role whose rights it has, or to PUBLIC. One without USING adds nothing to a SELECT.
+/// Those for a command to the role, to a role whose rights it has, or to PUBLIC. One without a condition adds nothing.
 /// In the order in which Postgres evaluates them: of alternatives the first that is true hides errors of the others.
-const POLICIES: &str = "
-select p.polpermissive, pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+macro_rules! policies {
+    ($condition:literal, $commands:literal) => {
+        concat!(
+            "
+select p.polpermissive, pg_catalog.pg_get_expr(",
+            $condition,
+            ", p.polrelid),
        array(select a.attname::text
                from pg_catalog.pg_depend d
                join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
@@ -128,15 +124,34 @@ select p.polpermissive, pg_catalog.pg_get_expr(p.polqual, p.polrelid),
                 and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid = p.polrelid
                 and d.refobjsubid > 0)
   from pg_catalog.pg_policy p
- where p.polrelid = $2 and p.polcmd in ('r', '*') and p.polqual is not null
+ where p.polrelid = $2 and p.polcmd in ",
+            $commands,
+            " and ",
+            $condition,
+            " is not null
    and (0 = any(p.polroles)
         or exists (select from pg_catalog.pg_roles r, pg_catalog.unnest(p.polroles) named(oid)
                     where r.rolname = $1 and pg_catalog.pg_has_role(r.oid, named.oid, 'USAGE')))
- order by p.polpermissive, case when not p.polpermissive then p.polname end, p.polname desc";
+ order by p.polpermissive, case when not p.polpermissive then p.polname end, p.polname desc"
+        )
+    };
+}
+
+const SELECT_POLICIES: &str = policies!("p.polqual", "('r', '*')");
+const INSERT_POLICIES: &str = policies!("coalesce(p.polwithcheck, p.polqual)", "('a', '*')");
 
 /// The policies of a table that apply to a role's SELECT.
 pub(crate) async fn policies(client: &Client, role: &str, table: u32) -> Result<Vec<Policy>, PgError> {
-    let rows = client.query_typed(POLICIES, &[(&role, Type::TEXT), (&table, Type::OID)]).await?;
+    read(client, SELECT_POLICIES, role, table).await
+}
+
+/// The policies of a table that apply to a role's INSERT.
+pub(crate) async fn insert_policies(client: &Client, role: &str, table: u32) -> Result<Vec<Policy>, PgError> {
+    read(client, INSERT_POLICIES, role, table).await
+}
+
+async fn read(client: &Client, sql: &str, role: &str, table: u32) -> Result<Vec<Policy>, PgError> {
+    let rows = client.query_typed(sql, &[(&role, Type::TEXT), (&table, Type::OID)]).await?;
     let policy = |row: &tokio_postgres::Row| {
         Ok(Policy { permissive: row.try_get(0)?, using: row.try_get(1)?, columns: row.try_get(2)? })
     };

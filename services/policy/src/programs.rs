@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use reactor_policy_engine::{
-    AuthorizerError, BoundValue, Knowledge, MAX_ROUNDS, PolicySource, PolicyVersion, Predicate, Principal, RowPolicy,
-    Scalar, Template, compile, compile_with_what_is_known,
+    AuthorizerError, BoundValue, PolicySource, PolicyVersion, Predicate, Principal, RowPolicy, Scalar, Template,
+    compile, compile_with_what_is_known,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -17,8 +17,7 @@ use crate::access::TableAccess;
 use crate::acting::{Acting, Actors, Failure, Unanswered};
 use crate::bindings::evaluate;
 use crate::check::{Condition, trial};
-use crate::knowledge::{Reader, published_part, row_policies, schemas};
-use crate::names::quoted;
+use crate::knowledge::{Reader, published_part, row_policies};
 use crate::policies::RowSecurity;
 use crate::rules::{Rules, columns_in};
 use crate::session::Session;
@@ -124,24 +123,15 @@ impl Programs {
         subject: &Subject<'_>,
     ) -> Result<Program, AuthorizerError> {
         // What is asked of the catalog is the same for all claims.
-        let mut acting = Acting { claims_json: "{}".to_owned(), ..subject.acting() };
-        let schemas = schemas(actors, &acting).await?;
-        if !schemas.is_empty() {
-            acting.search_path = schemas.iter().map(|schema| quoted(schema)).collect::<Vec<_>>().join(", ");
-        }
-        let reader = Reader {
-            session,
-            actors,
-            acting: acting.clone(),
-            role: &subject.principal.role,
-            publication: &self.publication,
-            schemas,
-        };
-        let template = template(&reader, &source(subject)).await?;
+        let acting = Acting { claims_json: "{}".to_owned(), ..subject.acting() };
+        let reader = Reader::new(session, actors, acting, &subject.principal.role, &self.publication).await?;
+        let source = source(subject);
+        let compiled = reader.compile(|knowledge| compile(&source, knowledge)).await?;
+        let template = compiled.unwrap_or_else(|knowledge| compile_with_what_is_known(&source, &knowledge));
         let condition = condition(subject, &template);
         let mut refused = None;
         if !subject.rules.conditions.is_empty() {
-            match actors.run(&acting, vec![trial(subject.access, &condition)]).await? {
+            match actors.run(&reader.acting, vec![trial(subject.access, &condition)]).await? {
                 Err(failure) if failure.took_too_long() => return Err(AuthorizerError::Timeout),
                 Err(Failure::Raised(_, said)) => refused = said.0,
                 Err(Failure::Role) | Ok(_) => {}
@@ -154,7 +144,7 @@ impl Programs {
             condition,
             needs_role,
             refused,
-            search_path: acting.search_path,
+            search_path: reader.acting.search_path,
         })
     }
 
@@ -208,22 +198,6 @@ impl Hasher for Digest {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
-}
-
-async fn template(reader: &Reader<'_>, source: &PolicySource) -> Result<Template, AuthorizerError> {
-    let mut knowledge = Knowledge::default();
-    for _ in 0..MAX_ROUNDS {
-        match compile(source, &knowledge) {
-            Ok(template) => return Ok(template),
-            Err(needs) => {
-                for need in needs {
-                    let fact = reader.fact(&need).await?;
-                    knowledge.learn(need, fact);
-                }
-            }
-        }
-    }
-    Ok(compile_with_what_is_known(source, &knowledge))
 }
 
 fn source(subject: &Subject<'_>) -> PolicySource {

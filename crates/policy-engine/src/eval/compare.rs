@@ -3,6 +3,8 @@
 use reactor_model::filter::Truth;
 use reactor_model::filter::compare::{Family, labels};
 
+use smallvec::{SmallVec, smallvec};
+
 use super::array;
 use super::compile::{Compiler, strict_with_null};
 use super::expr::Expr;
@@ -36,7 +38,7 @@ impl Compiler<'_> {
             _ => Truth::Unknown,
         };
         if let (true, Some(inverted)) = (measure.family.has_equal_bytes(), inequality(operator)) {
-            let values = vec![text.clone()];
+            let values = smallvec![text.clone()];
             return Node::OneOf(OneOf { operand: left, values, has_null: false, inverted, on_null });
         }
         match Literal::new(text, &measure) {
@@ -91,7 +93,8 @@ fn known_elements(
         return Some(Node::Const(all.into()));
     }
     if measure.family.has_equal_bytes() && matches!((operator, all), (Comparator::Eq, false) | (Comparator::Ne, true)) {
-        let mut values: Vec<Box<[u8]>> = elements.iter().flatten().map(|element| Box::from(&**element)).collect();
+        let mut values: SmallVec<[Box<[u8]>; 1]> =
+            elements.iter().flatten().map(|element| Box::from(&**element)).collect();
         values.sort_unstable();
         values.dedup();
         let has_null = elements.contains(&None);

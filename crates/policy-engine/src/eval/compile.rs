@@ -5,6 +5,8 @@ use reactor_model::filter::{SchemaMismatch, Truth};
 use reactor_model::relation::Collation;
 use reactor_model::{Relation, oid};
 
+use smallvec::{SmallVec, smallvec};
+
 use super::expr::{Case, Expr};
 use super::like::{Like, LikePattern, parsed};
 use super::node::{Node, OneOf};
@@ -154,7 +156,7 @@ pub(super) fn strict_with_null(operand: Expr) -> Node {
     if operand.never_raises() {
         return Node::Const(Truth::Unknown);
     }
-    Node::OneOf(OneOf { operand, values: Vec::new(), has_null: true, inverted: false, on_null: Truth::Unknown })
+    Node::OneOf(OneOf { operand, values: SmallVec::new(), has_null: true, inverted: false, on_null: Truth::Unknown })
 }
 
 fn negated(node: Node) -> Node {
@@ -165,7 +167,7 @@ fn negated(node: Node) -> Node {
             Node::OneOf(OneOf { inverted: !one_of.inverted, on_null: one_of.on_null.negate(), ..one_of })
         }
         Node::Bool(operand) => {
-            let values = vec![Box::from(&b"f"[..])];
+            let values = smallvec![Box::from(&b"f"[..])];
             Node::OneOf(OneOf { operand, values, has_null: false, inverted: false, on_null: Truth::Unknown })
         }
         Node::Raise => Node::Raise,

@@ -12,6 +12,7 @@ mod index;
 mod json;
 mod like;
 mod node;
+mod printed;
 mod scalar;
 mod types;
 
@@ -28,6 +29,7 @@ use reactor_model::filter::{SchemaMismatch, Truth};
 use crate::program::Predicate;
 use compile::Compiler;
 use node::Node;
+pub(crate) use printed::printed;
 
 /// What is known of a predicate's truth for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

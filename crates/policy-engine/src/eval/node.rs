@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use reactor_model::filter::compare::{Against, Family, jsonb_equal};
 use reactor_model::filter::{RowValue, Truth};
+use smallvec::SmallVec;
 
 use super::expr::{Expr, Text, both};
 use super::like::{Like, LikePattern};
@@ -55,7 +56,7 @@ pub(super) enum Node {
 pub(super) struct OneOf {
     pub(super) operand: Expr,
     /// Sorted.
-    pub(super) values: Vec<Box<[u8]>>,
+    pub(super) values: SmallVec<[Box<[u8]>; 1]>,
     /// Whether a NULL is among the literals.
     pub(super) has_null: bool,
     /// Whether the result is the opposite.

@@ -38,6 +38,11 @@ impl Template {
     }
 }
 
+/// A value with those of the bindings in it; `None` when one of them is not there.
+pub(super) fn bound(value: &Scalar, values: &[BoundValue]) -> Option<Scalar> {
+    Binder { values }.scalar(value).ok()
+}
+
 struct Binder<'a> {
     values: &'a [BoundValue],
 }

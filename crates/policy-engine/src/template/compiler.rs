@@ -37,6 +37,8 @@ pub(super) struct Compiler<'k> {
     pub(super) refused: bool,
     /// Within the condition of a set nothing may be looked up in another.
     pub(super) in_set: bool,
+    /// Settings are bound by themselves, and there are no sets.
+    pub(super) by_settings: bool,
 }
 
 /// What a call's name stands for.
@@ -114,7 +116,14 @@ const KNOWN_PURE: &[&str] =
     &["btrim", "like_escape", "lower", "ltrim", "md5", "replace", "rtrim", "split_part", "string_to_array", "upper"];
 
 pub(super) fn compile(source: &PolicySource, knowledge: &Knowledge) -> Result<Template, Vec<Need>> {
-    let mut compiler = Compiler::new(source, knowledge);
+    finished(Compiler::new(source, knowledge))
+}
+
+pub(super) fn compile_by_settings(source: &PolicySource, knowledge: &Knowledge) -> Result<Template, Vec<Need>> {
+    finished(Compiler { by_settings: true, ..Compiler::new(source, knowledge) })
+}
+
+fn finished(mut compiler: Compiler<'_>) -> Result<Template, Vec<Need>> {
     let template = compiler.template();
     if compiler.needs.is_empty() { Ok(template) } else { Err(compiler.needs.into_iter().collect()) }
 }
@@ -138,6 +147,7 @@ impl<'k> Compiler<'k> {
             opaque: false,
             refused: false,
             in_set: false,
+            by_settings: false,
         }
     }
 
@@ -311,7 +321,11 @@ impl<'k> Compiler<'k> {
 
     /// A binding's value.
     pub(super) fn binding(&mut self, sql: String, type_oid: u32) -> Option<Scalar> {
-        let binding = Binding { sql, type_oid };
+        self.bind(Binding { sql, type_oid, setting: None })
+    }
+
+    pub(super) fn bind(&mut self, binding: Binding) -> Option<Scalar> {
+        let type_oid = binding.type_oid;
         let index = match self.bindings.iter().position(|known| *known == binding) {
             Some(index) => index,
             None if self.bindings.len() < MAX_BINDINGS => {
@@ -337,7 +351,7 @@ impl<'k> Compiler<'k> {
 
     /// Only Postgres can tell: what the part reads of the claims is noted, so that equal answers can be told apart.
     pub(super) fn ask(&mut self, expr: &Expr, scope: &Scope<'_>) -> Predicate {
-        if !self.note_claims(expr, scope) {
+        if !self.by_settings && !self.note_claims(expr, scope) {
             self.opaque = true;
         }
         Predicate::Ask

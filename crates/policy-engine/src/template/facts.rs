@@ -4,6 +4,7 @@ use super::compiler::{Compiler, Function};
 use super::inline::scope_of;
 use super::knowledge::{Fact, FunctionInfo, Need, SqlType};
 use super::scope::{Call, Meaning, Names, Scope, Source, Table};
+use super::settings::reads_setting;
 use super::types;
 use crate::sql::{Expr, FromItem, Query, TypeName};
 
@@ -30,6 +31,8 @@ pub(super) struct Facts {
     pub(super) row: bool,
     /// Columns of the set that is being built.
     pub(super) set: bool,
+    /// A setting that is bound by itself.
+    pub(super) setting: bool,
     /// Nothing else but settings, role and claims. What else there is may then be unknown.
     pub(super) claims: bool,
     /// It may have several rows.
@@ -37,18 +40,19 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    const NOTHING: Self = Self { row: false, set: false, claims: true, returns_set: false };
-    const FOREIGN: Self = Self { row: false, set: false, claims: false, returns_set: false };
+    const NOTHING: Self = Self { row: false, set: false, setting: false, claims: true, returns_set: false };
+    const FOREIGN: Self = Self { row: false, set: false, setting: false, claims: false, returns_set: false };
 
     /// Whether Postgres can evaluate it once for a principal.
     pub(super) const fn can_be_bound(self) -> bool {
-        !self.row && !self.set && self.claims && !self.returns_set
+        !self.row && !self.set && !self.setting && self.claims && !self.returns_set
     }
 
     const fn and(self, other: Self) -> Self {
         Self {
             row: self.row || other.row,
             set: self.set || other.set,
+            setting: self.setting || other.setting,
             claims: self.claims && other.claims,
             returns_set: self.returns_set || other.returns_set,
         }
@@ -136,30 +140,36 @@ impl Compiler<'_> {
     fn call_facts(&mut self, name: &[String], arguments: &[Expr], scope: &Scope<'_>) -> Facts {
         let facts = self.all_facts(arguments, scope);
         match self.function(name, arguments.len(), scope.names) {
+            Function::Catalog { .. } if self.by_settings && reads_setting(name) => {
+                let claims = self.setting_name(name, arguments, scope).is_some();
+                Facts { setting: true, claims, ..facts }
+            }
             Function::Catalog { pure, returns_set } => {
                 Facts { claims: facts.claims && pure, returns_set: facts.returns_set || returns_set, ..facts }
             }
-            Function::Claims(_) => facts,
+            Function::Claims(_) => Facts { claims: facts.claims && !self.by_settings, ..facts },
             Function::User(function) => {
                 self.refused |= !function.executable && scope.call().is_none();
                 let mut typed = arguments.iter().zip(&function.arguments);
                 let steady = typed.all(|(argument, parameter)| !is_a_moment(argument, parameter.type_oid));
-                let claims = facts.claims && steady && self.reads_only_claims(function, arguments, scope);
-                Facts { claims, returns_set: facts.returns_set || function.returns_set, ..facts }
+                let inner = self.body_facts(function, arguments, scope);
+                let claims = facts.claims && steady && inner.claims;
+                let setting = facts.setting || inner.setting;
+                Facts { claims, setting, returns_set: facts.returns_set || function.returns_set, ..facts }
             }
             Function::Unknown => Facts { claims: false, ..facts },
         }
     }
 
-    /// Whether a call depends on nothing but its arguments, settings, role and claims: it will be made by the role itself.
-    fn reads_only_claims(&mut self, function: &FunctionInfo, arguments: &[Expr], scope: &Scope<'_>) -> bool {
+    /// What a call depends on beside its arguments, when it will be made by the role itself.
+    fn body_facts(&mut self, function: &FunctionInfo, arguments: &[Expr], scope: &Scope<'_>) -> Facts {
         // In a body that runs as its owner it may be that only the owner can execute it.
         if (scope.reader.is_some() && !function.executable) || scope.is_within(function) {
-            return false;
+            return Facts::FOREIGN;
         }
-        let Some(body) = self.body(function) else { return false };
-        let Some(names) = body_names(function, scope) else { return false };
-        self.facts(&body, &scope_of(function, arguments, scope, &names)).claims
+        let Some(body) = self.body(function) else { return Facts::FOREIGN };
+        let Some(names) = body_names(function, scope) else { return Facts::FOREIGN };
+        self.facts(&body, &scope_of(function, arguments, scope, &names))
     }
 
     /// Only queries over rows of functions can depend on claims alone.

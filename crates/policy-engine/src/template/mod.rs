@@ -20,7 +20,9 @@ mod raising;
 mod scalar;
 mod scope;
 mod sets;
+mod settings;
 mod settled;
+mod standalone;
 mod types;
 
 use reactor_model::Relation;
@@ -28,6 +30,8 @@ use reactor_model::Relation;
 use crate::program::{MemberSet, Predicate};
 
 pub use knowledge::{Argument, Fact, FunctionInfo, Knowledge, Need, RowPolicies, SqlType, TableInfo, Volatility};
+pub use settings::Setting;
+pub use standalone::Standalone;
 
 /// [`compile`] is called again with what it asked for; a policy that still needs more after so many rounds is taken with
 /// what is known ([`compile_with_what_is_known`]).
@@ -72,6 +76,8 @@ pub struct Binding {
     pub sql: String,
     /// Its type; 0 when only its text matters.
     pub type_oid: u32,
+    /// Of [`compile_by_settings`]: what it is instead of an expression.
+    pub setting: Option<Setting>,
 }
 
 /// A set and how it is read.
@@ -116,6 +122,15 @@ pub fn compile(source: &PolicySource, knowledge: &Knowledge) -> Result<Template,
 #[must_use]
 pub fn compile_with_what_is_known(source: &PolicySource, knowledge: &Knowledge) -> Template {
     compiler::compile_known(source, knowledge)
+}
+
+/// As [`compile`], for who knows the settings: each of them is a binding by itself, and what is made of it is compiled. What
+/// the other bindings come to is the same for all settings that are read. No part is looked up in sets.
+///
+/// # Errors
+/// As of [`compile`].
+pub fn compile_by_settings(source: &PolicySource, knowledge: &Knowledge) -> Result<Template, Vec<Need>> {
+    compiler::compile_by_settings(source, knowledge)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) fn value_never_raises(value: &Scalar) -> bool {
 }
 
 /// Whether the cast has a result for every value.
-const fn has_every_value(from: u32, to: u32) -> bool {
+pub(super) const fn has_every_value(from: u32, to: u32) -> bool {
     from == to
         || matches!(to, TEXT | VARCHAR)
         || matches!((from, to), (INT2, INT4 | INT8 | NUMERIC) | (INT4, INT8 | NUMERIC | BOOL) | (INT8, NUMERIC))

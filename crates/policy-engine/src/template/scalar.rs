@@ -9,7 +9,7 @@ use super::knowledge::{Fact, Need};
 use super::predicate::transparent;
 use super::print::quote_text;
 use super::scope::{Call, Meaning, Scope, base_type};
-use super::types::{self, BOOL, INT2, INT4, INT8, JSONB, NUMERIC, TEXT, TEXT_ARRAY, Texts, VARCHAR};
+use super::types::{self, BOOL, INT2, INT4, INT8, JSONB, NUMERIC, TEXT, TEXT_ARRAY, Texts, UUID, VARCHAR};
 use crate::program::{Predicate, Scalar};
 use crate::sql::{Expr, Query, TypeName};
 
@@ -27,7 +27,12 @@ impl Compiler<'_> {
         if facts.can_be_bound() {
             return self.bound(expr, scope, wanted);
         }
-        if !facts.row && !facts.set {
+        if facts.setting
+            && let Some(setting) = self.setting(expr, scope)
+        {
+            return Some(setting);
+        }
+        if !facts.row && !facts.set && !facts.setting {
             return None;
         }
         match expr {
@@ -209,6 +214,12 @@ impl Compiler<'_> {
 
     fn cast(&mut self, operand: &Expr, to: &TypeName, scope: &Scope<'_>) -> Option<Typed> {
         let target = self.sql_type(to, scope.names)?;
+        if self.by_settings
+            && target.oid == JSONB
+            && let Some(setting) = self.json_setting(operand, scope)
+        {
+            return Some(setting);
+        }
         let typed = self.scalar(operand, scope, None)?;
         // Modifiers cut or round; a domain has conditions.
         if !to.modifiers.is_empty() || target.domain {
@@ -226,7 +237,9 @@ impl Compiler<'_> {
         let left = self.scalar(left, scope, Some(TEXT))?;
         let right = self.scalar(right, scope, Some(TEXT))?;
         let texts = left.texts.max(right.texts);
-        let (left, right) = (as_text(left)?, as_text(right)?);
+        // Beside a text Postgres takes a value of any type that is no array as its text.
+        let (of_left, of_right) = (left.oid, right.oid);
+        let (left, right) = (as_text_beside(left, of_right)?, as_text_beside(right, of_left)?);
         Some(Typed { texts, ..Typed::new(Scalar::Concat(Box::new(left), Box::new(right)), TEXT) })
     }
 
@@ -380,6 +393,13 @@ fn as_text(typed: Typed) -> Option<Scalar> {
         TEXT => Some(typed.scalar),
         oid if has_patterns(oid) => Some(typed.cast(TEXT).scalar),
         _ => None,
+    }
+}
+
+fn as_text_beside(typed: Typed, other: u32) -> Option<Scalar> {
+    match typed.oid {
+        UUID | INT2 | INT4 | INT8 if other == TEXT => Some(typed.cast(TEXT).scalar),
+        _ => as_text(typed),
     }
 }
 

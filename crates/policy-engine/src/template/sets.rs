@@ -94,7 +94,7 @@ impl Compiler<'_> {
         scope: &Scope<'_>,
         positive: bool,
     ) -> Option<Predicate> {
-        if self.in_set {
+        if self.in_set || self.by_settings {
             return None;
         }
         self.in_set = true;

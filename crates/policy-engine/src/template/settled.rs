@@ -66,7 +66,7 @@ pub(super) fn columns<'p>(predicate: &'p Predicate, found: &mut BTreeSet<&'p str
     }
 }
 
-fn value_columns<'p>(value: &'p Scalar, found: &mut BTreeSet<&'p str>) {
+pub(super) fn value_columns<'p>(value: &'p Scalar, found: &mut BTreeSet<&'p str>) {
     match value {
         Scalar::Column { name, .. } => {
             found.insert(name);

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test as a whole")]
 
+mod channels;
 #[path = "../main/engine.rs"]
 mod engine;
 mod grammar;

@@ -91,9 +91,9 @@ async fn names_without_a_schema_are_found_as_in_a_session_of_the_role() {
             format!("alter role {} reset all", roles.name("user")),
         ),
     ] {
-        db.client.batch_execute(&set).await.unwrap();
+        db.run(&set).await;
         assert_eq!(rights(&db, &roles, "user", "app", "{}").await, read, "{set}");
-        db.client.batch_execute(&reset).await.unwrap();
+        db.run(&reset).await;
         assert_eq!(rights(&db, &roles, "user", "app", "{}").await, none, "{reset}");
     }
 }

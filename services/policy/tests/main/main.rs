@@ -14,6 +14,7 @@ mod newest;
 mod outage;
 mod policies;
 mod private;
+mod roads;
 mod rows;
 mod rules;
 mod slow;

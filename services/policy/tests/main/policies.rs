@@ -193,3 +193,14 @@ async fn a_role_that_may_not_be_acted_as_is_said() {
     let claims = json!({"sub": BOB});
     assert_eq!(limited.seen(request(&roles.name("user"), "todos").with_claims(claims)).await.0, ["2"]);
 }
+
+#[tokio::test]
+async fn values_beside_texts_are_texts() {
+    let (db, roles) = db("").await;
+    for (using, ids) in [("'n:' || id = 'n:2'", &["2"][..]), ("v || ':' || owner = 'one:' || auth.uid()", &["1"])] {
+        db.run(&format!("drop policy if exists p on todos; create policy p on todos using ({using})")).await;
+        let ask = request(&roles.name("user"), "todos").with_claims(json!({"sub": ANN}));
+        let (seen, judged) = db.seen_as_in_postgres(ask).await;
+        assert_eq!((seen, judged.asked()), (ids.iter().map(|id| (*id).to_owned()).collect(), 0), "{using}");
+    }
+}

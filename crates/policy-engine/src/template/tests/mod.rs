@@ -6,6 +6,7 @@ mod functions;
 mod garbage;
 mod planned;
 mod sets;
+mod settings;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -100,6 +100,10 @@ fn lists_ranges_arrays_and_patterns() {
 fn texts_json_and_casts() {
     check("((body || '-x'::text) = 'a-x'::text)", "(body || '-x') = 'a-x'", &[]);
     check("(((v)::text || body) = 'a'::text)", "(v::text || body) = 'a'", &[]);
+    check("(body = ('a:'::text || user_id))", "body = ('a:' || user_id::text)", &[]);
+    check("((n || ('-'::text || v)) = body)", "(n::text || ('-' || v::text)) = body", &[]);
+    check("(('a'::text || ok) = body)", "ask", &[]);
+    check("((v || n) = body)", "ask", &[]);
     check("(lower(body) = 'a'::text)", "lower(body) = 'a'", &[]);
     check("(upper((v)::text) = 'A'::text)", "upper(v::text) = 'A'", &[]);
     check("(COALESCE(body, 'none'::text) = 'none'::text)", "coalesce(body, 'none') = 'none'", &[]);
