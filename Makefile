@@ -22,7 +22,7 @@ test: ## every test, with real Postgres and NATS
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: conformance
-conformance: ## the WebSocket cases of RFC 6455 against a running gateway, each by its section, with a report
+conformance: ## the WebSocket cases of RFC 6455 and RFC 7692 against a running gateway, each by its section, with a report
 	deploy/install.sh demo
 	$(CARGO) build -p reactor-cli --bins
 	$(CARGO) test -q -p reactor-cli --test conformance
@@ -53,7 +53,7 @@ deny:
 	else echo "cargo-deny is not installed: licences and sources are not checked"; fi
 
 .PHONY: bench
-bench: ## ingest, latency, fan-out and row policies, beside the limits of this machine; a JSON line each and a table
+bench: ## ingest, latency, fan-out, idle connections and row policies, beside the limits of this machine; a JSON line each and a table
 	deploy/install.sh test
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) run --release -q -p reactor-loadtest -- bench

@@ -99,6 +99,15 @@ pub(crate) fn split(opcode: u8, message: &[u8], size: usize) -> Vec<Out> {
     message.chunks(size).enumerate().map(frame).collect()
 }
 
+/// Joins a channel over version 1.0.0, to hear what it says itself.
+pub(crate) fn join_to_hear(connection: &mut Connection) -> Result<()> {
+    let join = r#"{"topic":"realtime:rfc","event":"phx_join","ref":"1","join_ref":"1","payload":{"config":{"broadcast":{"self":true}}}}"#;
+    connection.send(&Out::new(TEXT, join))?;
+    let reply = String::from_utf8(connection.expect(TEXT)?)?;
+    ensure!(reply.contains("\"ok\""), "{reply}");
+    Ok(())
+}
+
 /// Joins a channel whose messages are acknowledged.
 fn join(connection: &mut Connection) -> Result<()> {
     let join = r#"["1","1","realtime:rfc","phx_join",{"config":{"broadcast":{"ack":true}}}]"#;

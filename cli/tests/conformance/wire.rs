@@ -20,6 +20,13 @@ pub(crate) const PONG: u8 = 10;
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// What is offered where both sides are to compress each message by itself.
+const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+/// Of a compressed message the sender leaves this out; an empty last block makes a whole stream of it (RFC 7692, 7.2.2).
+const DEFLATE_END: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
+/// The largest message of a server that a case asks for.
+const MAX_INFLATED: usize = 5_000_000;
+
 /// Where the server is.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -57,7 +64,7 @@ impl Target {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes())?;
-        let mut connection = Connection { stream, unread: Vec::new(), beats: 0 };
+        let mut connection = Connection { stream, unread: Vec::new(), beats: 0, deflates: false };
         let response = Response::read(&mut connection)?;
         Ok((response, connection))
     }
@@ -72,6 +79,29 @@ impl Target {
         let mut request = self.request();
         request.splice(..1, [format!("GET {}&vsn=2.0.0 HTTP/1.1", self.path)]);
         self.opened(request)
+    }
+
+    /// A connection of version 1.0.0 whose handshake offers extensions, a header each; and what of them is agreed on.
+    pub(crate) fn offer(&self, offers: &[&str]) -> Result<(Option<String>, Connection)> {
+        let mut request = self.request();
+        request.extend(offers.iter().map(|offer| format!("Sec-WebSocket-Extensions: {offer}")));
+        let (response, mut connection) = self.ask(&request)?;
+        ensure!(response.status == 101, "a request that offers {offers:?} is answered with {}", response.status);
+        let answer = response.header("sec-websocket-extensions").map(str::to_owned);
+        connection.deflates = answer.is_some();
+        Ok((answer, connection))
+    }
+
+    /// Whether the server agrees on compression, without context takeover.
+    pub(crate) fn compresses(&self) -> Result<bool> {
+        Ok(self.offer(&[DEFLATE])?.0.is_some())
+    }
+
+    /// A connection with compression.
+    pub(crate) fn open_deflate(&self) -> Result<Connection> {
+        let (answer, connection) = self.offer(&[DEFLATE])?;
+        ensure!(answer.is_some(), "{DEFLATE} is declined");
+        Ok(connection)
     }
 
     fn opened(&self, request: Vec<String>) -> Result<Connection> {
@@ -117,7 +147,9 @@ impl Response {
 pub(crate) struct Frame {
     pub(crate) fin: bool,
     pub(crate) opcode: u8,
+    /// Inflated, where it came compressed.
     pub(crate) payload: Vec<u8>,
+    pub(crate) is_compressed: bool,
 }
 
 /// A frame for the server. Good as it is made; the rest of the functions make it bad.
@@ -182,6 +214,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,
     beats: u64,
+    /// Whether compression was agreed on.
+    deflates: bool,
 }
 
 impl Connection {
@@ -235,7 +269,8 @@ impl Connection {
         let Some(head) = self.take(2)? else { return Ok(None) };
         let (first, second) = (head[0], head[1]);
         ensure!(second & 0x80 == 0, "5.1: a frame of a server is not masked");
-        ensure!(first & 0x70 == 0, "5.2: no extension was agreed on, so no reserved bit is set: {first:#x}");
+        let is_compressed = self.deflates && matches!(first, 0xc1 | 0xc2);
+        ensure!(is_compressed || first & 0x70 == 0, "5.2: a reserved bit that was not agreed on is set: {first:#x}");
         let length = match second {
             126 => self.number(2)?,
             127 => self.number(8)?,
@@ -247,8 +282,13 @@ impl Connection {
             _ => true,
         };
         ensure!(shortest, "5.2: a length is written as short as it can be: {length} after {second}");
-        let payload = self.take(usize::try_from(length)?)?.context("a frame with its payload")?;
-        let frame = Frame { fin: first & 0x80 != 0, opcode: first & 0x0f, payload };
+        let mut payload = self.take(usize::try_from(length)?)?.context("a frame with its payload")?;
+        if is_compressed {
+            payload.extend_from_slice(&DEFLATE_END);
+            let inflated = miniz_oxide::inflate::decompress_to_vec_with_limit(&payload, MAX_INFLATED);
+            payload = inflated.map_err(|error| anyhow::anyhow!("RFC 7692, 7.2.1: no DEFLATE data: {error}"))?;
+        }
+        let frame = Frame { fin: first & 0x80 != 0, opcode: first & 0x0f, payload, is_compressed };
         if frame.opcode >= CLOSE {
             ensure!(frame.fin && length <= 125, "5.5: a control frame is short and whole: {frame:?}");
         }

@@ -10,6 +10,7 @@ use crate::in_both_modes;
 in_both_modes!(
     every_release_sees_the_changes_that_it_asked_for,
     everybody_sees_own_rows_only,
+    rows_that_leave_are_deleted_to_who_asked,
     columns_are_chosen,
     what_is_wrong_is_said,
     nothing_is_missed_after_subscribed,
@@ -104,6 +105,51 @@ async fn everybody_sees_own_rows_only(mode: Mode) -> Result<()> {
             let seen = clients.next(&name, "change").await?;
             assert_eq!(seen["payload"]["new"], json!({"id": id, "owner_id": user}), "{name}");
         }
+        clients.nothing_left(&name, "change")?;
+    }
+    Ok(())
+}
+
+async fn rows_that_leave_are_deleted_to_who_asked(mode: Mode) -> Result<()> {
+    let deployment = Deployment::shared(mode).await?;
+    deployment.create_table("ws_leaving", "id int primary key, owner_id uuid, state text").await?;
+    deployment
+        .postgres
+        .execute(
+            "alter table ws_leaving enable row level security; alter table ws_leaving replica identity full;
+             create policy own on ws_leaving for select to authenticated using (owner_id = auth.uid())",
+        )
+        .await?;
+    let mut clients = Clients::supabase().await?;
+    let releases = [NEWEST, NEWEST_V1];
+    for (release, place) in releases.into_iter().zip(places(deployment)) {
+        let name = release.name();
+        clients.client(&name, release, place, &token_of(ALICE)).await?;
+        for (channel, event) in [("any", "*"), ("deleted", "DELETE")] {
+            let table = json!({"event": event, "schema": "public", "table": "ws_leaving", "filter": "state=eq.open", "leave": true});
+            clients.follow_changes(&name, channel, json!([table])).await?;
+        }
+    }
+    deployment
+        .postgres
+        .execute(&format!(
+            "insert into ws_leaving values (1, '{ALICE}', 'open'), (2, '{ALICE}', 'open'), (3, '{BOB}', 'open');
+             update ws_leaving set state = 'shut' where id = 1; update ws_leaving set owner_id = '{BOB}' where id = 2;
+             update ws_leaving set state = 'shut' where id = 3; delete from ws_leaving where id = 1"
+        ))
+        .await?;
+    for release in releases {
+        let name = release.name();
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            seen.push(clients.next(&name, "change").await?);
+        }
+        let of = |channel: &str| seen.iter().filter(|seen| seen["channel"] == channel).map(change).collect::<Vec<_>>();
+        let (none, open) = (json!({}), |id: i64| json!({"id": id, "owner_id": ALICE, "state": "open"}));
+        let gone = [(&json!("DELETE"), &none, &json!({"id": 1})), (&json!("DELETE"), &none, &json!({"id": 2}))];
+        assert_eq!(of("deleted"), gone, "{name}");
+        let come = [(&json!("INSERT"), &open(1), &none), (&json!("INSERT"), &open(2), &none)];
+        assert_eq!(of("any"), [come, gone].concat(), "{name}");
         clients.nothing_left(&name, "change")?;
     }
     Ok(())

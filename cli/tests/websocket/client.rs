@@ -61,7 +61,7 @@ pub(crate) struct Clients {
     seen: VecDeque<Value>,
 }
 
-fn scripts() -> PathBuf {
+pub(crate) fn scripts() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients"))
 }
 

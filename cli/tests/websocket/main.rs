@@ -8,6 +8,7 @@ mod both_modes;
 mod broadcast;
 mod changes;
 mod client;
+mod compression;
 mod database;
 #[expect(dead_code, reason = "the other tests use what these do not")]
 #[path = "../system/deployment.rs"]
@@ -19,5 +20,6 @@ mod private;
 mod recipes;
 mod reconnect;
 mod tokens;
+mod vectors;
 
 pub(crate) use both_modes::in_both_modes;

@@ -6,8 +6,9 @@ use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::broadcast::Encoding;
 use crate::json as text;
-use crate::wire::{Encoded, WireVersion};
+use crate::wire::{Encoded, Frame, Message, Payload, Ref, WireVersion};
 
 /// A frame of the server as a client reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,17 +40,15 @@ pub fn encode(
     event: &str,
     payload: &Value,
 ) -> Encoded {
-    let value = match version {
-        WireVersion::V1 => {
-            let mut frame = json!({"topic": topic, "event": event, "payload": payload, "ref": reference});
-            if let (Some(join_ref), Some(frame)) = (join_ref, frame.as_object_mut()) {
-                frame.insert("join_ref".to_owned(), Value::from(join_ref));
-            }
-            frame
-        }
-        WireVersion::V2 => json!([join_ref, reference, topic, event, payload]),
+    let payload = Bytes::from(payload.to_string());
+    let frame = Frame {
+        join_ref: join_ref.map(Ref::new),
+        reference: reference.map(Ref::new),
+        topic: topic.to_owned(),
+        event: event.to_owned(),
+        payload: Payload::Json(payload.clone()),
     };
-    Encoded::Text(value.to_string().into())
+    text_frame(version, &frame, &payload)
 }
 
 /// Writes a broadcast of JSON; `None` when a name is longer than a binary frame can say.
@@ -66,16 +65,71 @@ pub fn encode_broadcast(
         let payload = json!({"type": "broadcast", "event": event, "payload": payload});
         return Some(encode(version, Some(join_ref), Some(reference), topic, "broadcast", &payload));
     }
-    let names = [join_ref, reference, topic, event];
-    let mut out = vec![3];
-    for name in names {
-        out.push(u8::try_from(name.len()).ok()?);
+    encode_frame(
+        version,
+        &Frame {
+            join_ref: Some(Ref::new(join_ref)),
+            reference: Some(Ref::new(reference)),
+            topic: topic.to_owned(),
+            event: "broadcast".to_owned(),
+            payload: Payload::Broadcast {
+                event: event.to_owned(),
+                metadata: None,
+                encoding: Encoding::Json,
+                payload: payload.to_string().into(),
+            },
+        },
+    )
+}
+
+/// Writes a frame as the server reads it; `None` where the version has no form for it: bytes over `vsn=1.0.0`, and names, metadata or
+/// references of a binary frame that are no texts or longer than 255 bytes.
+#[must_use]
+pub fn encode_frame(version: WireVersion, frame: &Frame) -> Option<Encoded> {
+    let Frame { join_ref, reference, topic, event, payload } = frame;
+    let (kind, names, encoding, data) = match (version, payload) {
+        (_, Payload::Json(json)) => return Some(text_frame(version, frame, json)),
+        (WireVersion::V1, Payload::Binary(_) | Payload::Broadcast { .. }) => return None,
+        (WireVersion::V2, Payload::Binary(data)) => (0, vec![event.as_bytes()], None, data),
+        (WireVersion::V2, Payload::Broadcast { event, metadata, encoding, payload }) => {
+            let metadata = metadata.as_deref().unwrap_or_default();
+            (3, vec![event.as_bytes(), metadata], Some(u8::from(*encoding == Encoding::Json)), payload)
+        }
+    };
+    let references = [plain(join_ref.as_ref())?, plain(reference.as_ref())?];
+    let head = [references[0].as_bytes(), references[1].as_bytes(), topic.as_bytes()];
+    let parts: Vec<&[u8]> = head.into_iter().chain(names).collect();
+    let mut out = vec![kind];
+    for part in &parts {
+        out.push(u8::try_from(part.len()).ok()?);
     }
-    // No metadata; JSON.
-    out.extend_from_slice(&[0, 1]);
-    names.iter().for_each(|name| out.extend_from_slice(name.as_bytes()));
-    out.extend_from_slice(payload.to_string().as_bytes());
+    out.extend(encoding);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(data);
     Some(Encoded::Binary(out.into()))
+}
+
+fn text_frame(version: WireVersion, frame: &Frame, payload: &[u8]) -> Encoded {
+    let message = Message {
+        join_ref: frame.join_ref.as_ref(),
+        reference: frame.reference.as_ref(),
+        topic: &frame.topic,
+        event: &frame.event,
+        payload: &[payload],
+    };
+    match (version, version.wire().encode(&message), &frame.join_ref) {
+        // The server never writes this member; clients do.
+        (WireVersion::V1, Encoded::Text(text), Some(join_ref)) => {
+            let members = text.strip_suffix(b"}").unwrap_or(&text);
+            Encoded::Text([members, b",\"join_ref\":", join_ref.as_json().as_bytes(), b"}"].concat().into())
+        }
+        (_, encoded, _) => encoded,
+    }
+}
+
+/// The text of a reference; none is the empty one. `None` for a number.
+fn plain(reference: Option<&Ref>) -> Option<String> {
+    reference.map_or(Some(String::new()), |reference| serde_json::from_str(reference.as_json()).ok())
 }
 
 /// Reads a frame.

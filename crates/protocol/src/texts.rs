@@ -61,6 +61,19 @@ impl TokenRefusal {
             Self::NoSigner { .. } => "JwtSignerError",
         }
     }
+
+    /// A name for metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Expired { .. } => "token_expired",
+            Self::MissingClaims => "token_claims_missing",
+            Self::BadExpiry => "token_expiry_invalid",
+            Self::Malformed => "token_malformed",
+            Self::BadSignature => "token_signature",
+            Self::NoSigner { .. } => "token_key_unknown",
+        }
+    }
 }
 
 impl fmt::Display for TokenRefusal {
@@ -150,6 +163,37 @@ impl JoinRefusal {
     pub const fn closes(&self) -> bool {
         matches!(self, Self::TenantUnknown | Self::TooManyJoins)
     }
+
+    /// A name for metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::TopicRequired => "topic_required",
+            Self::Unmatched => "unmatched",
+            Self::Restarting => "restarting",
+            Self::TenantUnknown => "tenant_unknown",
+            Self::TenantSuspended => "tenant_suspended",
+            Self::PrivateOnly => "private_only",
+            Self::TooManyConnections => "too_many_connections",
+            Self::TooManyJoins => "too_many_joins",
+            Self::TooManyChannels => "too_many_channels",
+            Self::Token(token) => token.name(),
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::PoolExhausted => "pool_exhausted",
+            Self::NoConnections => "no_connections",
+            Self::Unreachable => "unreachable",
+            Self::Initializing => "initializing",
+            Self::QueryCanceled => "query_canceled",
+            Self::MissingPartition => "missing_partition",
+            Self::RpcTimeout => "rpc_timeout",
+            Self::ReplayOfPublic => "replay_of_public",
+            Self::ReplayParams => "replay_params",
+            Self::ReplayFailed => "replay_failed",
+            Self::SubscribeTimeout { .. } => "subscribe_timeout",
+            Self::SubscribeFailed { .. } => "subscribe_failed",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl fmt::Display for JoinRefusal {
@@ -224,6 +268,26 @@ pub enum Shutdown {
     RpcTimeout,
     /// The broadcasts of the database were not followed in time.
     ReplicationTimeout,
+}
+
+impl Shutdown {
+    /// A name for metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::TooManyMessages => "too_many_messages",
+            Self::TooManyPresences => "too_many_presences",
+            Self::ClientPresenceRate => "client_presence_rate",
+            Self::TrackTooLarge => "track_too_large",
+            Self::Token(token) => token.name(),
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::PermissionLost { .. } => "permission_lost",
+            Self::Unreachable => "unreachable",
+            Self::QueryCanceled => "query_canceled",
+            Self::RpcTimeout => "rpc_timeout",
+            Self::ReplicationTimeout => "replication_timeout",
+        }
+    }
 }
 
 impl fmt::Display for Shutdown {

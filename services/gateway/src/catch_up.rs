@@ -11,7 +11,7 @@ use bytes::Bytes;
 use reactor_model::{Batch, Code, EventId, Position};
 use reactor_runtime::clock;
 
-use crate::connection::Link;
+use crate::connection::{Link, about};
 use crate::error::ApiError;
 use crate::feed::{HistoryCursor, HistoryError, Step};
 use crate::replay::{Replay, ReplayError};
@@ -36,13 +36,15 @@ pub struct CatchUp {
     pending: VecDeque<Arc<Batch>>,
     /// Everything up to here was delivered.
     delivered: Position,
+    /// For the subscriptions that the connection had when this was last run.
     replay: Replay,
     /// Sent once it is known that the history reaches back.
     greeting: Option<Bytes>,
     /// While the reader is waited for: when that ends. Survives a drop of the future.
     reader_deadline: Option<Instant>,
+    /// Since when it has waited for the lane or the log, if it does.
+    waiting_since: Option<Instant>,
     source: &'static str,
-    begun: Instant,
 }
 
 /// How catching up ended.
@@ -52,9 +54,9 @@ pub enum CaughtUp {
     Joined,
     /// The history does not reach back: the reason for a resync.
     Lost(&'static str),
-    /// Not yet: decisions must be asked for again, and [`CatchUp::replace`] called with what they say.
+    /// Not yet: decisions must be asked for again.
     Undecided,
-    /// Not yet: sets must be loaded again, and [`CatchUp::replace`] called with them.
+    /// Not yet: sets must be loaded again.
     NotLoaded,
 }
 
@@ -69,14 +71,9 @@ impl CatchUp {
             replay: link.replay(),
             greeting,
             reader_deadline: None,
+            waiting_since: None,
             source: "ring",
-            begun: clock::now(),
         }
-    }
-
-    /// Goes on with other subscriptions.
-    pub fn replace(&mut self, link: &Link) {
-        self.replay = link.replay();
     }
 
     /// Where the next batch is looked for: the ring or the log.
@@ -85,11 +82,14 @@ impl CatchUp {
         self.source
     }
 
-    /// Delivers until the connection is in its lane.
+    /// Delivers until the connection is in its lane. Goes on with what the link has now, when it was renewed since.
     ///
     /// # Errors
     /// Why the connection must be closed.
     pub async fn run(&mut self, link: &Link) -> Result<CaughtUp, ApiError> {
+        if !self.replay.is_of(&link.member) {
+            self.replay = link.replay();
+        }
         loop {
             if let Some(ended) = self.deliver_pending(link).await? {
                 return Ok(ended);
@@ -106,18 +106,21 @@ impl CatchUp {
                 Step::NotLoaded => return Ok(CaughtUp::NotLoaded),
                 Step::EpochChanged => return Ok(CaughtUp::Lost("epoch_changed")),
                 Step::Wait => {
-                    let mut status = link.feed.status();
-                    let _ = tokio::time::timeout(PAUSE, status.changed()).await;
-                    if clock::now() > self.begun + AHEAD_PATIENCE {
+                    if self.has_waited(AHEAD_PATIENCE) {
                         return Ok(CaughtUp::Lost("ahead"));
                     }
+                    let mut status = link.feed.status();
+                    let _ = tokio::time::timeout(PAUSE, status.changed()).await;
                 }
-                Step::Chunk(batches) => {
-                    if let Some(last) = batches.last() {
+                Step::Chunk(batches) => match batches.last() {
+                    Some(last) => {
                         self.read.advance(last.last);
+                        self.pending.extend(batches);
+                        self.waiting_since = None;
                     }
-                    self.pending.extend(batches);
-                }
+                    // The lane is within the next batch: the rest of that is being judged.
+                    None => tokio::time::sleep(PAUSE).await,
+                },
                 Step::History => {
                     if let Some(reason) = self.read_log(link).await? {
                         return Ok(CaughtUp::Lost(reason));
@@ -127,25 +130,31 @@ impl CatchUp {
         }
     }
 
+    /// Whether it has waited for so long since it last got on; counts from the first time that this is asked.
+    fn has_waited(&mut self, patience: Duration) -> bool {
+        clock::now() > *self.waiting_since.get_or_insert_with(clock::now) + patience
+    }
+
     async fn read_log(&mut self, link: &Link) -> Result<Option<&'static str>, ApiError> {
         self.source = "log";
         let mut cursor = self.read;
         match link.feed.history().read(&mut cursor).await {
-            Ok(batches) => {
+            Ok(batches) if !batches.is_empty() => {
                 self.read = cursor;
                 self.pending.extend(batches);
-                Ok(None)
+                self.waiting_since = None;
+                return Ok(None);
             }
-            Err(HistoryError::Lost) => Ok(Some("too_old")),
-            Err(HistoryError::Bus(error)) => {
-                tracing::warn!(%error, "cannot read the log for a resume");
-                if clock::now() > self.begun + LOG_PATIENCE {
-                    return Err(ApiError::of(Code::NotReady));
-                }
-                tokio::time::sleep(PAUSE).await;
-                Ok(None)
-            }
+            // The feed has seen more: the bus has lost that, and is about to get it again.
+            Ok(_) => {}
+            Err(HistoryError::Lost) => return Ok(Some("too_old")),
+            Err(HistoryError::Bus(error)) => tracing::warn!(%error, "cannot read the log for a resume"),
         }
+        if self.has_waited(LOG_PATIENCE) {
+            return Err(ApiError::of(Code::NotReady));
+        }
+        tokio::time::sleep(about(PAUSE)).await;
+        Ok(None)
     }
 
     /// Delivers what was read. Batches may overlap: what was published again after a loss in the bus need not be cut in the

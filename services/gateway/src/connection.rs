@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use rand::Rng;
 use reactor_model::{Code, EventId};
 use reactor_policy_engine::{Decision, PolicyVersion};
@@ -35,10 +36,17 @@ const VERSION_SPREAD: Duration = Duration::from_secs(1);
 const UNDECIDED_PATIENCE: Duration = Duration::from_secs(8);
 /// Pause between those.
 const UNDECIDED_PAUSE: Duration = Duration::from_millis(200);
+/// Subscriptions of one connection that are decided on at once.
+pub(crate) const CONCURRENT_DECISIONS: usize = 16;
 
 /// When one of many asks again after policies have changed.
 pub(crate) fn version_spread() -> Duration {
     VERSION_SPREAD.mul_f64(rand::rng().random_range(0.0..1.0))
+}
+
+/// About so long: what many do at once when something fails, they do not all do again at once.
+pub(crate) fn about(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.5..1.5))
 }
 
 /// After how many milliseconds a client should reconnect: soon, and not all at once.
@@ -57,7 +65,8 @@ pub enum Start {
     Unknown,
 }
 
-/// What a connection has to do with the rest of the gateway.
+/// What a connection has to do with the rest of the gateway. It leaves its lane when this is dropped, which must not be under a
+/// lane's lock.
 #[derive(Debug)]
 pub struct Link {
     /// Its place in the fan-out.
@@ -68,6 +77,12 @@ pub struct Link {
     pub sets: HeldSets,
     /// The tenant's feed.
     pub feed: Arc<Feed>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.feed.leave(&self.member, self.lane);
+    }
 }
 
 impl Link {
@@ -129,7 +144,7 @@ impl Standing {
     }
 
     /// Other decisions were made.
-    pub(crate) fn renew(&mut self, subscriptions: &[Subscription]) {
+    fn renew(&mut self, subscriptions: &[Subscription]) {
         self.good_until = clock::now() + good_for(subscriptions);
     }
 
@@ -161,7 +176,6 @@ impl Connection {
             () = ended.cancelled() => None,
             error = self.serve(start) => Some(error),
         };
-        self.link.feed.leave(&self.link.member, self.link.lane);
         if let Some(error) = error {
             tracing::debug!(code = error.code.as_str(), "closing the connection");
             self.metrics.closed.with_label_values(&[error.code.as_str()]).inc();
@@ -196,7 +210,7 @@ impl Connection {
                         recheck_at = clock::now() + self.recheck_in();
                         self.settle(&mut phase);
                     }
-                    Ok(false) => recheck_at = clock::now() + RECHECK_PAUSE,
+                    Ok(false) => recheck_at = clock::now() + about(RECHECK_PAUSE),
                     Err(error) => return error,
                 },
                 left = behind.wait(), if live => phase = self.left_behind(left),
@@ -240,9 +254,7 @@ impl Connection {
                 }
             }
             Phase::CatchingUp { catch_up, left_behind } => loop {
-                if self.load_sets().await? {
-                    catch_up.replace(&self.link);
-                }
+                self.load_sets().await?;
                 match catch_up.run(&self.link).await? {
                     CaughtUp::Joined => {
                         if !*left_behind {
@@ -251,12 +263,9 @@ impl Connection {
                         self.state.undecided_since = None;
                         return Ok(Phase::Live);
                     }
-                    CaughtUp::NotLoaded => {
-                        self.renew();
-                        catch_up.replace(&self.link);
-                    }
+                    CaughtUp::NotLoaded => self.renew(),
                     CaughtUp::Undecided => match self.decide_again().await {
-                        Ok(()) => catch_up.replace(&self.link),
+                        Ok(()) => {}
                         // Who resumes is told that what lies between cannot be had.
                         Err(error) if error.code == Code::SchemaChanged && !*left_behind => {
                             self.state.undecided_since = None;
@@ -282,12 +291,11 @@ impl Connection {
         matches!(self.link.member.wire, Wire::Socket(_))
     }
 
-    /// Loads the sets that are not loaded; whether there are others now.
-    async fn load_sets(&mut self) -> Result<bool, ApiError> {
-        let mut others = false;
+    /// Loads the sets that are not loaded, until there is none.
+    async fn load_sets(&mut self) -> Result<(), ApiError> {
         loop {
             match self.link.sets.load(&self.link.member.principal).await {
-                Ok(()) => return Ok(others),
+                Ok(()) => return Ok(()),
                 Err(LoadError::TooMany(set)) => self.ask_instead(&set)?,
                 Err(LoadError::Changed) => self.decide_again().await?,
                 Err(LoadError::Lost(why)) => {
@@ -299,11 +307,9 @@ impl Connection {
                     if clock::now() >= self.state.good_until {
                         return Err(ApiError::of(Code::PolicyUnavailable));
                     }
-                    tokio::time::sleep(RECHECK_PAUSE).await;
-                    continue;
+                    tokio::time::sleep(about(RECHECK_PAUSE)).await;
                 }
             }
-            others = true;
         }
     }
 
@@ -330,7 +336,7 @@ impl Connection {
             let message = "a table or its policies were altered, and no decision fits them";
             return Err(ApiError::new(Code::SchemaChanged, message));
         }
-        tokio::time::sleep(UNDECIDED_PAUSE).await;
+        tokio::time::sleep(about(UNDECIDED_PAUSE)).await;
         self.recheck().await?;
         self.renew();
         Ok(())
@@ -352,9 +358,9 @@ impl Connection {
             let joined = feed.attach_now(member, *lane, |head| {
                 if let Some(reason) = lost {
                     self.metrics.resyncs.with_label_values(&[reason]).inc();
-                    let _ = member.outbox.push(Resync { reason, oldest, newest: head }.frame());
+                    self.greet(Resync { reason, oldest, newest: head }.frame());
                 }
-                let _ = member.outbox.push(self.ready_frame(head));
+                self.greet(self.ready_frame(head));
             });
             match joined {
                 Ok(true) => {
@@ -366,6 +372,11 @@ impl Connection {
                 Ok(false) => {}
             }
         }
+    }
+
+    /// Queues what a connection is told once, whatever else waits there: without it, it would not know what it missed.
+    fn greet(&self, frame: Bytes) {
+        let _ = self.link.member.outbox.push_within(frame, usize::MAX);
     }
 
     fn ready_frame(&self, id: EventId) -> Bytes {
@@ -390,8 +401,8 @@ impl Connection {
         ApiError::of(Code::Draining)
     }
 
-    /// The policies' version, and whenever there is another. One that differs from a decision's is another already: it may have come
-    /// while that was on its way.
+    /// The policies' version, and whenever there is another. One that differs from a decision's is another already: it may have
+    /// come while that was on its way.
     pub(crate) fn watched_version(&self) -> watch::Receiver<Option<PolicyVersion>> {
         let mut version = self.link.feed.policy_version();
         let is_other = |seen| self.subscriptions.iter().any(|asked| asked.grant.policy_version != seen);
@@ -407,9 +418,13 @@ impl Connection {
     }
 
     /// Asks for every decision again; false when no answer could be had and the old ones are still good.
-    async fn recheck(&mut self) -> Result<bool, ApiError> {
-        for subscription in &mut self.subscriptions {
-            match self.link.feed.authorizer().authorize(subscription.request.clone()).await {
+    pub(crate) async fn recheck(&mut self) -> Result<bool, ApiError> {
+        let authorizer = self.link.feed.authorizer();
+        let requests: Vec<_> = self.subscriptions.iter().map(|subscription| subscription.request.clone()).collect();
+        let asking = requests.into_iter().map(|request| authorizer.authorize(request));
+        let answers: Vec<_> = futures::stream::iter(asking).buffered(CONCURRENT_DECISIONS).collect().await;
+        for (subscription, answer) in self.subscriptions.iter_mut().zip(answers) {
+            match answer {
                 Ok(Decision::Allow(grant)) => subscription.take(grant),
                 Ok(Decision::Deny(denial)) => return Err(denial.into()),
                 Err(error) if clock::now() >= self.state.good_until => return Err(error.into()),
@@ -433,6 +448,15 @@ impl Connection {
         self.link.renew(keys(&self.subscriptions), lane);
     }
 
+    /// Takes decisions that were made anew, by others than [`Connection::recheck`].
+    pub(crate) fn take(&mut self, mut subscriptions: Vec<Subscription>) {
+        for subscription in &mut subscriptions {
+            subscription.learn_from(&self.subscriptions);
+        }
+        self.state.renew(&subscriptions);
+        self.subscriptions = subscriptions;
+    }
+
     /// Puts in force what a recheck has brought.
     pub(crate) fn settle(&mut self, phase: &mut Phase) {
         let (known, lane) = (keys(&self.subscriptions), self.wanted_lane());
@@ -440,11 +464,7 @@ impl Connection {
             return;
         }
         match phase {
-            Phase::Opening(_) | Phase::Lost(_) => self.renew(),
-            Phase::CatchingUp { catch_up, .. } => {
-                self.renew();
-                catch_up.replace(&self.link);
-            }
+            Phase::Opening(_) | Phase::Lost(_) | Phase::CatchingUp { .. } => self.renew(),
             Phase::Live => {
                 let after = if self.link.sets.serve(&known, lane) {
                     self.link.member.subscriptions = known;

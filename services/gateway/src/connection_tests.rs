@@ -14,8 +14,8 @@ use reactor_model::envelope::{BatchBuilder, EncodedRelation, OldTuple};
 use reactor_model::filter::{BoundFilter, Filter, Truth};
 use reactor_model::relation::Collation;
 use reactor_model::{
-    Batch, ChangeKind, Code, Column, Datum, Epoch, Lsn, Position, Relation, RelationCache, ReplicaIdentity, TenantId,
-    Tuple, TypeInfo, TypeKind,
+    Batch, ChangeKind, Code, Column, Datum, Epoch, EventId, Lsn, Position, Relation, RelationCache, ReplicaIdentity,
+    TenantId, Tuple, TypeInfo, TypeKind,
 };
 use reactor_policy_engine::{
     AuthorizeRequest, Authorizer, AuthorizerError, CheckRequest, CheckedValue, ColumnMask, Comparator, Comparison,
@@ -28,7 +28,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{ActiveOrg, Identity};
-use crate::connection::{Connection, Link, Standing, Start};
+use crate::catch_up::{CatchUp, CaughtUp};
+use crate::connection::{Connection, Link, Phase, Standing, Start};
 use crate::feed::{Feed, FeedSettings};
 use crate::hub::{ConnId, EventMask, MatchSettings, Member, Wire};
 use crate::metrics::Metrics;
@@ -54,6 +55,8 @@ struct Script {
 struct Scripted {
     script: watch::Sender<Script>,
     is_away: AtomicBool,
+    /// How long it takes to decide.
+    takes: Mutex<Duration>,
     /// Whether rows are judged, or wait.
     judges: watch::Sender<bool>,
     asked: Mutex<BTreeMap<&'static str, usize>>,
@@ -90,7 +93,14 @@ impl Authorizer for Scripted {
         } else {
             Decision::Allow(grant(&script))
         };
-        async move { self.answer(decision) }.boxed()
+        let takes = *self.takes.lock().expect("not poisoned");
+        async move {
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
+            self.answer(decision)
+        }
+        .boxed()
     }
 
     fn compare(&self, _: TenantId, _: Vec<Comparison>) -> BoxFuture<'_, Result<Vec<Truth>, AuthorizerError>> {
@@ -141,7 +151,7 @@ fn grant(script: &Script) -> Grant {
         rule: "grant:select".into(),
         columns: ColumnMask::All,
         filter: BoundFilter::And(Vec::new()),
-        asks_postgres: script.policy.predicate == Predicate::Ask,
+        asks_postgres: asks(&script.policy.predicate),
         policy: script.policy.clone(),
         org_scoped: false,
         row_security: script.row_security,
@@ -149,6 +159,10 @@ fn grant(script: &Script) -> Grant {
         policy_version: PolicyVersion(script.version),
         recheck_after: Duration::from_secs(600),
     }
+}
+
+fn asks(predicate: &Predicate) -> bool {
+    *predicate == Predicate::Ask || matches!(predicate, Predicate::Or(parts) if parts.contains(&Predicate::Ask))
 }
 
 fn column(name: &str) -> Scalar {
@@ -166,17 +180,30 @@ fn of(predicate: Predicate) -> RowPolicy {
 
 /// Rows whose owner is in the rooms of the user.
 fn by_membership() -> RowPolicy {
-    let set = MemberSet {
+    RowPolicy { sets: vec![owners_in("members", 2, Predicate::Const(Truth::True))], ..of(has_owner()) }
+}
+
+/// The owners of a table's rows that satisfy a condition.
+fn owners_in(table: &str, table_oid: u32, condition: Predicate) -> MemberSet {
+    MemberSet {
         id: "s".into(),
         schema: "public".into(),
-        table: "members".into(),
-        table_oid: 2,
+        table: table.into(),
+        table_oid,
         keys: vec!["owner".into()],
         identity: vec!["id".into()],
-        condition: Predicate::Const(Truth::True),
-    };
-    let predicate = Predicate::Member { set: 0, values: vec![column("owner")], mode: MemberMode::Exists };
-    RowPolicy { sets: vec![set], ..of(predicate) }
+        condition,
+    }
+}
+
+/// Whether a row's owner is in the policy's set.
+fn has_owner() -> Predicate {
+    Predicate::Member { set: 0, values: vec![column("owner")], mode: MemberMode::Exists }
+}
+
+/// Rows whose owner is in a set, and of the others those that Postgres shows.
+fn by_membership_or_postgres(set: MemberSet) -> RowPolicy {
+    RowPolicy { sets: vec![set], ..of(Predicate::Or(vec![has_owner(), Predicate::Ask])) }
 }
 
 fn member_rows(owners: &[&str]) -> Members {
@@ -214,7 +241,8 @@ struct World {
     tenant: TenantId,
     stop: CancellationToken,
     next: AtomicUsize,
-    written: AtomicUsize,
+    /// The last sequence and position.
+    written: Mutex<(u64, Position)>,
     epoch: AtomicU32,
 }
 
@@ -226,6 +254,10 @@ impl Drop for World {
 
 impl World {
     async fn new(policy: RowPolicy) -> Self {
+        Self::with_ring(policy, 1 << 20).await
+    }
+
+    async fn with_ring(policy: RowPolicy, ring_bytes: usize) -> Self {
         let tenant: TenantId = "acme".parse().expect("a name");
         let config = MemoryLogConfig { retention: SOON, max_bytes: 1 << 20, max_payload_bytes: 1 << 16 };
         let log = Arc::new(MemoryLog::new(config));
@@ -240,11 +272,12 @@ impl World {
         };
         let (script, _) = watch::channel(script);
         let (is_away, judges) = (AtomicBool::new(false), watch::Sender::new(true));
-        let authorizer = Arc::new(Scripted { script, is_away, judges, asked: Mutex::default() });
+        let authorizer =
+            Arc::new(Scripted { script, is_away, takes: Mutex::default(), judges, asked: Mutex::default() });
         let metrics = Arc::new(Metrics::new(&reactor_runtime::Registry::default()));
         let matching =
             Arc::new(MatchSettings { org_column: "org".into(), max_payload_bytes: 1000, strict_deletes: false });
-        let settings = FeedSettings { tenant: tenant.clone(), ring_bytes: 1 << 20, matching };
+        let settings = FeedSettings { tenant: tenant.clone(), ring_bytes, matching };
         let feed = Feed::new(settings, Arc::clone(&log) as _, Arc::clone(&authorizer) as _, Arc::clone(&metrics));
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&feed).run(stop.clone()));
@@ -256,29 +289,57 @@ impl World {
             tenant,
             stop,
             next: AtomicUsize::new(1),
-            written: AtomicUsize::new(0),
+            written: Mutex::default(),
             epoch: AtomicU32::new(1),
         };
         world.write(&relation("notes", 1, false), &[("0", "nobody")]).await;
-        let mut status = world.feed.status();
-        status.wait_for(crate::feed::FeedStatus::is_live).await.expect("the feed follows");
         world
     }
 
     /// Writes a transaction of inserts.
     async fn write(&self, relation: &EncodedRelation, rows: &[(&str, &str)]) {
-        let lsn = self.written.fetch_add(1, Ordering::SeqCst) as u64 + 1;
-        let previous = if lsn == 1 { Position::default() } else { Position { lsn: Lsn(lsn - 1), ordinal: 1 } };
-        let epoch = Epoch(self.epoch.load(Ordering::SeqCst));
-        let mut builder = BatchBuilder::new(epoch, previous, Lsn(0), Some(relation));
-        for (id, owner) in rows {
-            let row = Tuple::from_values([id, owner].map(|text| Datum::Text(text.as_bytes())));
-            let position = Position { lsn: Lsn(lsn), ordinal: 1 };
-            builder.push(ChangeKind::Insert, position, 0, OldTuple::None, Some(row.as_bytes()));
+        self.write_all(relation, &[rows], true).await;
+    }
+
+    /// Writes transactions of inserts in one batch; `ends`: whether that is all of the last.
+    async fn write_all(&self, relation: &EncodedRelation, transactions: &[&[(&str, &str)]], ends: bool) {
+        let (_, last) = *self.written.lock().expect("not poisoned");
+        let mut builder = BatchBuilder::new(self.epoch(), last, Lsn(0), Some(relation));
+        for (lsn, rows) in (last.lsn.0 + 1..).zip(transactions) {
+            for (ordinal, (id, owner)) in (1..).zip(*rows) {
+                let row = Tuple::from_values([id, owner].map(|text| Datum::Text(text.as_bytes())));
+                let position = Position { lsn: Lsn(lsn), ordinal };
+                builder.push(ChangeKind::Insert, position, 0, OldTuple::None, Some(row.as_bytes()));
+            }
         }
-        let payload = builder.finish(true);
-        let ack = self.log.append(&self.tenant, "public", &relation.relation.table, payload, lsn - 1).await;
-        ack.expect("taken").await.expect("stored");
+        let last = builder.last();
+        self.append(&relation.relation.table, builder.finish(ends), last).await;
+    }
+
+    /// Writes that the last transaction has ended.
+    async fn write_end(&self) {
+        let (_, last) = *self.written.lock().expect("not poisoned");
+        let mark = BatchBuilder::new(self.epoch(), last, Lsn(0), None).finish_at(last);
+        self.append("", mark, last).await;
+    }
+
+    async fn append(&self, table: &str, payload: bytes::Bytes, last: Position) {
+        let (seq, _) = *self.written.lock().expect("not poisoned");
+        let ack = self.log.append(&self.tenant, "public", table, payload, seq).await;
+        let seq = ack.expect("taken").await.expect("stored");
+        *self.written.lock().expect("not poisoned") = (seq, last);
+        let newest = EventId { epoch: self.epoch(), position: last };
+        let mut status = self.feed.status();
+        status.wait_for(|status| status.head == Some(newest)).await.expect("it is read");
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::SeqCst))
+    }
+
+    /// The event at the end of the transaction that was written as this one, counted from 1.
+    fn after(&self, transaction: u64) -> EventId {
+        EventId { epoch: self.epoch(), position: Position { lsn: Lsn(transaction), ordinal: 1 } }
     }
 
     async fn note(&self, id: &str, owner: &str) {
@@ -286,10 +347,13 @@ impl World {
     }
 
     fn connect(&self) -> Reader {
-        let connection = self.connection();
+        Self::read(self.connection(), Start::Now)
+    }
+
+    fn read(connection: Connection, start: Start) -> Reader {
         let outbox = Arc::clone(&connection.link.member.outbox);
-        tokio::spawn(connection.run(Start::Now));
-        Reader { outbox, parser: SseParser::default(), events: Vec::new() }
+        tokio::spawn(connection.run(start));
+        Reader::of(outbox)
     }
 
     fn connection(&self) -> Connection {
@@ -349,6 +413,10 @@ struct Reader {
 }
 
 impl Reader {
+    fn of(outbox: Arc<Outbox>) -> Self {
+        Self { outbox, parser: SseParser::default(), events: Vec::new() }
+    }
+
     async fn next(&mut self) -> SseEvent {
         let reading = async {
             while self.events.is_empty() {
@@ -523,9 +591,6 @@ async fn history_that_is_lost_while_rows_are_judged_takes_nothing_of_the_next_wi
     world.epoch.store(2, Ordering::SeqCst);
     world.note("2", "ann").await;
     world.note("3", "ann").await;
-    let last = Position { lsn: Lsn(4), ordinal: 1 };
-    let mut status = world.feed.status();
-    status.wait_for(|status| status.head.is_some_and(|head| head.position == last)).await.expect("it is read");
     world.authorizer.judges.send_replace(true);
     let told = reader.next().await;
     assert!(told.event == "resync" && told.data.contains("epoch_changed"), "{}", told.data);
@@ -553,4 +618,147 @@ async fn frames_of_batches_that_end_alike_are_told_apart() {
         assert_eq!(count, 13 - first, "from {first}");
     }
     assert!(!format!("{:?}", world.feed.shared_frames()).contains("hidden"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_has_changed_before_it_is_watched_is_not_missed() {
+    let world = World::new(RowPolicy::everything()).await;
+    let connection = world.connection();
+    world.authorizer.change(|script| script.denies = true);
+    let mut version = world.feed.policy_version();
+    version.wait_for(|version| *version == Some(PolicyVersion(2))).await.expect("it is seen");
+    let mut reader = World::read(connection, Start::Now);
+    assert_eq!(reader.next().await.event, "ready");
+    assert_eq!(reader.end().await, "permission_denied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_leaves_the_lane() {
+    let world = World::new(RowPolicy::everything()).await;
+    let connection = world.connection();
+    let (member, lane) = (connection.link.member.clone(), connection.link.lane);
+    let serving = tokio::spawn(connection.run(Start::Now));
+    let mut reader = Reader::of(Arc::clone(&member.outbox));
+    assert_eq!(reader.next().await.event, "ready");
+    serving.abort();
+    assert!(serving.await.is_err_and(|error| error.is_cancelled()));
+    assert_eq!(world.feed.leave(&member, lane), None, "it is not there any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_neither_the_ring_nor_the_log_has_any_more_is_told() {
+    let world = World::with_ring(RowPolicy::everything(), 1).await;
+    for id in ["1", "2", "3"] {
+        world.note(id, "ann").await;
+    }
+    wait::elapse(SOON + Duration::from_secs(1), "the log keeps nothing for longer").await;
+    let mut reader = World::read(world.connection(), Start::After(world.after(2)));
+    let told = reader.next().await;
+    assert!(told.event == "resync" && told.data.contains("too_old"), "{}", told.data);
+    assert_eq!(reader.next().await.event, "ready");
+    world.note("4", "ann").await;
+    assert_eq!(reader.note().await, "4");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_with_a_full_queue_is_told_what_it_has_lost() {
+    let world = World::new(RowPolicy::everything()).await;
+    world.note("1", "ann").await;
+    world.write(&relation("notes", 1, true), &[("2", "ann")]).await;
+    let mut connection = world.connection();
+    connection.link.member.outbox = Arc::new(Outbox::new(1));
+    let mut reader = World::read(connection, Start::After(world.after(1)));
+    assert_eq!(reader.next().await.event, "ready");
+    // The note waits for the reader, who is away until it is given up that policy learns of the row-level security.
+    let lost = || world.metrics.resyncs.with_label_values(&["schema_changed"]).get();
+    wait::until(SOON, "it is lost", || async { Ok(lost() > 0) }).await.expect("in time");
+    assert_eq!(reader.note().await, "1");
+    let told = reader.next().await;
+    assert!(told.event == "resync" && told.data.contains("schema_changed"), "{}", told.data);
+    assert_eq!(reader.next().await.event, "ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_is_within_a_batch_is_waited_for() {
+    let world = World::new(by_membership_or_postgres(owners_in("notes", 1, is("owner", "ann")))).await;
+    world.authorizer.change(|script| {
+        script.members = member_rows(&["ann"]);
+        script.visible = BTreeSet::from(["bob".to_owned()]);
+    });
+    let mut reader = world.live().await;
+    world.authorizer.judges.send_replace(false);
+    world.write_all(&relation("notes", 1, false), &[&[("1", "ann")], &[("2", "bob")]], true).await;
+    assert_eq!(reader.note().await, "1");
+    let mut late = World::read(world.connection(), Start::After(world.after(1)));
+    wait::elapse(Duration::from_secs(1), "the rest of the batch is being judged").await;
+    world.authorizer.judges.send_replace(true);
+    assert_eq!(reader.note().await, "2");
+    assert_eq!(late.next().await.event, "ready");
+    assert_eq!((late.note().await, late.note().await), ("1".to_owned(), "2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_slow_lane_sees_at_once_that_a_transaction_has_ended() {
+    let world = World::new(by_membership_or_postgres(owners_in("members", 2, Predicate::Const(Truth::True)))).await;
+    world.authorizer.change(|script| script.members = member_rows(&["ann"]));
+    let mut reader = world.live().await;
+    world.write_all(&relation("notes", 1, false), &[&[("1", "ann")]], false).await;
+    wait::elapse(Duration::from_millis(1), "the lane takes what there is").await;
+    world.write_end().await;
+    assert_eq!(reader.note().await, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_patience_with_a_lane_begins_when_it_is_waited_for() {
+    let world = World::new(RowPolicy::everything()).await;
+    let connection = world.connection();
+    let mut catch_up = CatchUp::after(world.after(2), None, &connection.link);
+    wait::elapse(Duration::from_secs(60), "its reader is slow").await;
+    let (ended, ()) = tokio::join!(catch_up.run(&connection.link), async {
+        wait::elapse(Duration::from_secs(5), "the lane is behind").await;
+        world.note("1", "ann").await;
+    });
+    assert_eq!(ended, Ok(CaughtUp::Joined));
+    let mut catch_up = CatchUp::after(world.after(3), None, &connection.link);
+    assert_eq!(catch_up.run(&connection.link).await, Ok(CaughtUp::Lost("ahead")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_is_judged_by_the_decision_that_stands() {
+    let world = World::new(of(is("owner", "ann"))).await;
+    world.note("1", "ann").await;
+    world.note("2", "bob").await;
+    let mut connection = world.connection();
+    let mut catch_up = CatchUp::after(world.after(1), None, &connection.link);
+    world.authorizer.change(|script| script.policy = of(is("owner", "bob")));
+    connection.subscriptions[0].grant = grant(&world.authorizer.script.borrow());
+    connection.settle(&mut Phase::Opening(Start::Now));
+    assert_eq!(catch_up.run(&connection.link).await, Ok(CaughtUp::Joined));
+    assert_eq!(Reader::of(Arc::clone(&connection.link.member.outbox)).note().await, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learnt_about_a_policy_stands_for_as_long_as_the_policy() {
+    let world = World::new(by_membership()).await;
+    let mut connection = world.connection();
+    connection.subscriptions[0].asks_instead = true;
+    let decided = |policy: RowPolicy| {
+        world.authorizer.change(|script| script.policy = policy);
+        world.connection().subscriptions
+    };
+    connection.take(decided(by_membership()));
+    assert!(connection.subscriptions[0].asks_instead);
+    connection.take(decided(of(is("owner", "ann"))));
+    assert!(!connection.subscriptions[0].asks_instead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn decisions_of_a_connection_are_asked_again_together() {
+    let world = World::new(RowPolicy::everything()).await;
+    let mut connection = world.connection();
+    connection.subscriptions = vec![connection.subscriptions[0].clone(); 10];
+    *world.authorizer.takes.lock().expect("not poisoned") = Duration::from_secs(1);
+    let begun = reactor_runtime::clock::now();
+    assert_eq!(connection.recheck().await, Ok(true));
+    assert!(reactor_runtime::clock::now() - begun < Duration::from_secs(2));
 }

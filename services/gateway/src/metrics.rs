@@ -119,6 +119,8 @@ impl Metrics {
 pub struct SocketMetrics {
     /// Connections open now.
     pub connections: IntGauge,
+    /// Those of them that have agreed on compression.
+    pub compressed: IntGauge,
     /// Channels joined now.
     pub channels: IntGauge,
     /// Channels of the tenant that are followed here.
@@ -127,6 +129,8 @@ pub struct SocketMetrics {
     pub refused: IntCounterVec,
     /// Joins by outcome.
     pub joins: IntCounterVec,
+    /// Channels ended by the server.
+    pub channels_ended: IntCounterVec,
     /// Connections closed by the server.
     pub closed: IntCounterVec,
     /// Frames dropped.
@@ -139,6 +143,8 @@ pub struct SocketMetrics {
     pub broadcasts_lost: IntCounterVec,
     /// Broadcasts taken from clients.
     pub published: IntCounterVec,
+    /// Those of them that were not delivered or not stored.
+    pub publish_failed: IntCounterVec,
     /// Presence differences put into connection queues.
     pub presences_told: IntCounter,
 }
@@ -147,6 +153,10 @@ impl SocketMetrics {
     fn new(registry: &Registry) -> Self {
         Self {
             connections: registry.gauge("reactor_gateway_ws_connections", "WebSocket connections open now"),
+            compressed: registry.gauge(
+                "reactor_gateway_ws_compressed_connections",
+                "WebSocket connections open now that have agreed on permessage-deflate",
+            ),
             channels: registry.gauge("reactor_gateway_ws_channels", "channels joined by WebSocket connections now"),
             topics: registry
                 .gauge("reactor_gateway_ws_topics", "distinct channels that are followed for WebSocket connections"),
@@ -157,8 +167,13 @@ impl SocketMetrics {
             ),
             joins: registry.counter_vec(
                 "reactor_gateway_ws_joins_total",
-                "joins of channels that were decided, by outcome (ok, refused)",
+                "joins of channels that were answered, by outcome (ok, or why they were refused)",
                 &["outcome"],
+            ),
+            channels_ended: registry.counter_vec(
+                "reactor_gateway_ws_channels_ended_total",
+                "joined channels that the server ended, by reason; their connections go on",
+                &["reason"],
             ),
             closed: registry.counter_vec(
                 "reactor_gateway_ws_closed_total",
@@ -184,6 +199,12 @@ impl SocketMetrics {
                 "reactor_gateway_published_total",
                 "broadcasts taken from clients, by source (socket, rest, database)",
                 &["source"],
+            ),
+            publish_failed: registry.counter_vec(
+                "reactor_gateway_publish_failed_total",
+                "broadcasts of clients that failed, by reason (bus: it did not take them; too_large: they are larger than it takes; not_allowed: policy did not let them be sent \
+                 or stored; not_stored: they were delivered, and could not be stored)",
+                &["reason"],
             ),
             presences_told: registry
                 .counter("reactor_gateway_presences_told_total", "presence differences put into connection queues"),

@@ -81,6 +81,12 @@ impl Replay {
         Self { member, sets, settings, shared, prepared: HashMap::new() }
     }
 
+    /// Whether this was prepared for the subscriptions that a member has now.
+    #[must_use]
+    pub fn is_of(&self, member: &Member) -> bool {
+        Arc::ptr_eq(&self.member.subscriptions, &member.subscriptions)
+    }
+
     /// The frames of a batch's changes after `after`.
     ///
     /// # Errors

@@ -169,6 +169,7 @@ fn app_settings(config: &Config) -> AppSettings {
         max_subscriptions: config.realtime.max_subscriptions,
         queue_bytes: config.realtime.connection_queue_bytes,
         max_connections: config.realtime.max_connections.unwrap_or(0),
+        websocket_compression: config.realtime.websocket_compression,
         cors_origins: match &config.realtime.cors_origins {
             CorsOrigins::Any => Vec::new(),
             CorsOrigins::Listed(origins) => origins.clone(),

@@ -35,6 +35,11 @@ impl Subscription {
         self.grant = grant;
     }
 
+    /// Takes over what was learnt about its policy while others had it: of the same policy, the same set is too large.
+    pub(crate) fn learn_from(&mut self, known: &[Self]) {
+        self.asks_instead |= known.iter().any(|known| known.asks_instead && known.grant.policy == self.grant.policy);
+    }
+
     fn policy(&self) -> RowPolicy {
         let policy = self.grant.policy.clone();
         if self.asks_instead { RowPolicy { predicate: Predicate::Ask, sets: Vec::new(), ..policy } } else { policy }

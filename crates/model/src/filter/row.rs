@@ -1,5 +1,6 @@
 //! The values of a row image, and what is known about those that it lacks.
 
+use crate::envelope::{Change, OldImage};
 use crate::tuple::{Datum, Tuple};
 
 /// A row image as it is evaluated.
@@ -39,6 +40,22 @@ impl std::fmt::Debug for RowValue<'_> {
 }
 
 impl<'a> RowImage<'a> {
+    /// The row after a change; `None` when there is none.
+    #[must_use]
+    pub fn after(change: &'a Change) -> Option<Self> {
+        change.new.as_ref().map(|image| Self { image, fallback: change.old.full(), held: None })
+    }
+
+    /// The row before a change, as far as it was sent; `identity` says by column whether a key-only image holds it.
+    #[must_use]
+    pub const fn before(change: &'a Change, identity: &'a [bool]) -> Option<Self> {
+        match &change.old {
+            OldImage::Full(image) => Some(Self { image, fallback: None, held: None }),
+            OldImage::Key(image) => Some(Self { image, fallback: None, held: Some(identity) }),
+            OldImage::None => None,
+        }
+    }
+
     /// The value of a column, by its index.
     #[must_use]
     pub fn value(&self, column: usize) -> RowValue<'a> {

@@ -1,9 +1,9 @@
 //! The JSON object of one change.
 
 use bytes::Bytes;
-use reactor_model::{Change, ChangeKind, Datum, Epoch, EventId, Relation};
+use reactor_model::{Change, ChangeKind, Epoch, EventId, Relation};
 
-use super::row::{new_value, write_old_row, write_row};
+use super::row::{has_omitted, new_value, write_old_row, write_row};
 use super::{ChangeError, ChangeShape, OldRow, timestamp, type_name};
 use crate::audience::Style;
 use crate::json;
@@ -45,23 +45,34 @@ impl Data<'_> {
         self.write(&rows, &[], Some(error))
     }
 
+    /// What the change is to who gets it: a row that leaves is gone for them.
+    const fn kind(&self) -> ChangeKind {
+        if self.shape.leave { ChangeKind::Delete } else { self.change.kind }
+    }
+
     fn has_record(&self) -> bool {
-        self.change.kind != ChangeKind::Delete
+        self.kind() != ChangeKind::Delete
     }
 
     fn has_old_record(&self) -> bool {
-        self.change.kind != ChangeKind::Insert
+        self.kind() != ChangeKind::Insert
     }
 
-    /// Whether a shown value was left out on the way because the row was too large for the bus.
+    /// Whether a value that would be shown was left out on the way.
     fn has_omitted(&self) -> bool {
-        let mut images = [self.change.new.as_ref(), self.change.old.tuple()].into_iter().flatten();
-        images.any(|tuple| self.shape.shown.iter().any(|index| tuple.get(*index) == Some(Datum::Omitted)))
+        let of_new = !self.shape.leave && has_omitted(&self.shape.shown, |index| new_value(self.change, index));
+        let old = self.change.old.tuple();
+        of_new || old.is_some_and(|old| has_omitted(self.old_columns(), |index| old.get(index)))
+    }
+
+    fn old_columns(&self) -> &[usize] {
+        let keys_only = self.shape.leave || self.shape.old == OldRow::Keys;
+        if keys_only { &self.shape.keys } else { &self.shape.shown }
     }
 
     fn rows(&self, max_value_bytes: usize) -> Rows {
         let record = self.has_record().then(|| {
-            if self.change.new.is_none() || self.shape.leave {
+            if self.change.new.is_none() {
                 return b"{}".to_vec();
             }
             let mut out = Vec::new();
@@ -70,10 +81,8 @@ impl Data<'_> {
             out
         });
         let old_record = self.has_old_record().then(|| {
-            let keys_only = self.shape.leave || self.shape.old == OldRow::Keys;
-            let columns = if keys_only { &self.shape.keys } else { &self.shape.shown };
             let mut out = Vec::new();
-            write_old_row(&mut out, self.change, self.relation, columns, max_value_bytes);
+            write_old_row(&mut out, self.change, self.relation, self.old_columns(), max_value_bytes);
             out
         });
         Rows { record, old_record }
@@ -87,7 +96,7 @@ impl Data<'_> {
         out.extend_from_slice(b",\"table\":");
         json::write_string(&mut out, &self.relation.table);
         out.extend_from_slice(b",\"type\":\"");
-        out.extend_from_slice(type_name(self.change.kind).as_bytes());
+        out.extend_from_slice(type_name(self.kind()).as_bytes());
         out.extend_from_slice(b"\",\"commit_timestamp\":\"");
         timestamp::write(&mut out, self.change.commit_time_us);
         out.extend_from_slice(b"\",\"columns\":");
@@ -137,7 +146,7 @@ impl Data<'_> {
     /// What the client libraries make of the data, for clients that have no library.
     fn write_bare(&self, out: &mut Vec<u8>, rows: &Rows) {
         out.extend_from_slice(b",\"eventType\":\"");
-        out.extend_from_slice(type_name(self.change.kind).as_bytes());
+        out.extend_from_slice(type_name(self.kind()).as_bytes());
         out.extend_from_slice(b"\",\"new\":");
         out.extend_from_slice(rows.record.as_deref().unwrap_or(b"{}"));
         out.extend_from_slice(b",\"old\":");

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reactor_model::{Change, ChangeKind, Epoch, Relation};
 
 use crate::audience::Style;
-pub use row::{new_value, write_old_row, write_row};
+pub use row::{has_omitted, new_value, write_old_row, write_row};
 
 /// Bytes of one row's JSON by default, past which only its small values are sent (error 413).
 pub const MAX_RECORD_BYTES: usize = 1_048_576;
@@ -31,7 +31,8 @@ pub struct ChangeShape {
     pub keys: Vec<usize>,
     /// The old row.
     pub old: OldRow,
-    /// The row left the subscription's rows: what is sent is an UPDATE with the old row's keys, `"leave":true` and an empty record.
+    /// An UPDATE took the row out of the subscription's rows: what is sent is a DELETE with the old row's keys and
+    /// `"leave":true`.
     pub leave: bool,
 }
 

@@ -14,6 +14,11 @@ pub fn new_value(change: &Change, column: usize) -> Option<Datum<'_>> {
     }
 }
 
+/// Whether one of these values was left out on the way, because its row was too large for the bus.
+pub fn has_omitted<'a>(columns: &[usize], value: impl Fn(usize) -> Option<Datum<'a>>) -> bool {
+    columns.iter().any(|index| value(*index) == Some(Datum::Omitted))
+}
+
 /// Appends the columns that have a value here; those that Postgres did not send are absent, and those whose JSON has more than
 /// `max_value_bytes`.
 pub fn write_row<'a>(

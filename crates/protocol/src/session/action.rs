@@ -10,7 +10,7 @@ use crate::audience::Audience;
 use crate::broadcast::{Broadcast, Origin};
 use crate::presence::Meta;
 use crate::texts::Close;
-use crate::wire::{Encoded, Ref};
+use crate::wire::{Encoded, FrameRefusal, Ref};
 
 /// A channel of one session. Never used again after its [`Action::Leave`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,9 +22,17 @@ pub struct RequestId(pub u64);
 
 /// A token as a client sent it. Prints nothing.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(pub(super) String);
+pub struct Token(pub(super) Arc<str>);
+
+/// Bytes of the longest token that is taken: it is kept as long as its channel.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 impl Token {
+    /// One that is too long is as good as an empty one, which nobody finds valid.
+    pub(super) fn new(text: &str) -> Self {
+        Self(if text.len() > MAX_TOKEN_BYTES { "".into() } else { text.into() })
+    }
+
     /// The token's text.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -47,6 +55,9 @@ pub enum Action<I> {
     Close(Close),
     /// Verify a token and find what it may do in a channel; answer with `handle_decision`.
     Authorize(Authorize),
+    /// Verify a token again that joined channels have; answer with `handle_token_refused` when it is no longer good, and not at
+    /// all when it is, or when nobody can say.
+    Verify(Token),
     /// Deliver the channel's broadcasts to this member from now on.
     JoinBroadcast(JoinBroadcast),
     /// The past was sent: open the member's gate with these ids ([`crate::replay::ReplayGate::open`]).
@@ -92,11 +103,24 @@ pub enum Action<I> {
         /// The presence's place.
         origin: Origin,
     },
+    /// Count what became of a channel or a frame.
+    Count(Counted),
     /// Forget the channel: its memberships, and the work for it that is under way.
     Leave {
         /// The member.
         channel: ChannelId,
     },
+}
+
+/// What became of a channel or a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// A channel's join was answered: `ok`, or why not ([`crate::texts::JoinRefusal::name`]).
+    Join(&'static str),
+    /// It was joined, and is ended ([`crate::texts::Shutdown::name`]).
+    Shutdown(&'static str),
+    /// A frame that had waited for a join's answer is dropped.
+    Dropped(FrameRefusal),
 }
 
 /// The channel that a topic names within the tenant. Public and private channels of one name are two.

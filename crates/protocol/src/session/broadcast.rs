@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::Session;
 use super::action::{Action, Publish, Ticket};
+use super::output::too_large;
 use crate::broadcast::{Broadcast, UserBroadcast, Verbatim};
 use crate::json;
-use crate::texts::PAYLOAD_TOO_LARGE;
 use crate::wire::{Frame, FrameRefusal, Payload};
 
 impl<I: Clone> Session<I> {
@@ -17,14 +17,13 @@ impl<I: Clone> Session<I> {
         let Some(channel) = self.channels.get(index) else { return Ok(()) };
         let Some(member) = &channel.member else { return Ok(()) };
         if !member.rights.broadcast.write {
-            return Ok(());
+            return Err(FrameRefusal::NotAllowed);
         }
         if frame.payload.len() > self.settings.max_payload_bytes {
             if channel.ack {
-                let response = format!("{{\"error\":\"{PAYLOAD_TOO_LARGE}\"}}");
-                self.out.reply_error(channel.answering(frame.reference.as_ref()), response.as_bytes());
+                self.out.reply_error(channel.answering(frame.reference.as_ref()), &too_large());
             }
-            return Ok(());
+            return Err(FrameRefusal::TooLarge);
         }
         let (broadcast, persist) = read(&frame.payload)?;
         let ticket = channel.ack.then(|| Ticket { channel: channel.id, reference: frame.reference.clone() });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::action::{ChangeBinding, ChannelId, ChannelName, Replay, RequestId};
+use super::action::{ChangeBinding, ChannelId, ChannelName, Replay, RequestId, Token};
 use super::on_decision::Rights;
 use super::output::Answered;
 use crate::audience::Audience;
@@ -25,7 +25,7 @@ pub(super) struct Channel<I> {
     pub(super) join_ref: Option<Ref>,
     /// `None` once the join is answered.
     pub(super) joining: Option<Box<Joining>>,
-    pub(super) token: u64,
+    pub(super) token: Token,
     /// `None` until the first decision.
     pub(super) member: Option<Member<I>>,
     /// A newer token that is being verified.
@@ -45,13 +45,15 @@ pub(super) struct Member<I> {
     pub(super) rights: Rights,
     pub(super) expires: Instant,
     pub(super) expires_unix: Duration,
+    /// When the token was last found good, or asked about.
+    pub(super) verified: Instant,
 }
 
 /// A newer token that is being verified.
 #[derive(Debug)]
 pub(super) struct Refresh {
     pub(super) request: RequestId,
-    pub(super) token: u64,
+    pub(super) token: Token,
 }
 
 /// What is known until the join is answered.
@@ -140,6 +142,12 @@ impl Joining {
 impl<I> Channel<I> {
     pub(super) fn rights(&self) -> Rights {
         self.member.as_ref().map_or(Rights::NONE, |member| member.rights)
+    }
+
+    /// When the token of a joined channel was last verified.
+    pub(super) fn verified(&self) -> Option<Instant> {
+        let member = self.member.as_ref().filter(|_| self.joining.is_none());
+        member.map(|member| member.verified)
     }
 
     pub(super) fn origin(&self, session: u64) -> Origin {

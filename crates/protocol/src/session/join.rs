@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::action::{Action, Authorize, ChannelId, ChannelName, JoinBroadcast, JoinChanges, JoinPresence};
+use super::action::{Action, Authorize, ChannelId, ChannelName, Counted, JoinBroadcast, JoinChanges, JoinPresence};
 use super::channel::{Channel, Joining, Presence, Stage};
 use super::join_payload::JoinPayload;
 use super::on_client::{PHOENIX, tree};
@@ -65,8 +65,7 @@ impl<I: Clone> Session<I> {
         let request = self.next_request();
         let name = ChannelName { name: channel_name(&frame.topic).into(), private: payload.private };
         let joining = Joining::new(request, frame, &payload);
-        let token = payload.token.as_ref();
-        let fingerprint = token.map_or(self.connection_token, |token| super::access_token::fingerprint(token.expose()));
+        let token = payload.token.map(|token| self.kept(token));
         let channel = Channel {
             id,
             name: name.clone(),
@@ -77,7 +76,7 @@ impl<I: Clone> Session<I> {
             },
             join_ref: frame.join_ref.clone(),
             joining: Some(Box::new(joining)),
-            token: fingerprint,
+            token: token.clone().unwrap_or_else(|| self.connection_token.clone()),
             member: None,
             refresh: None,
             ack: payload.ack,
@@ -96,7 +95,6 @@ impl<I: Clone> Session<I> {
         self.empty_since = None;
         self.channels.reserve_exact(1);
         self.channels.push(channel);
-        let token = payload.token;
         self.out.act(Action::Authorize(Authorize { request, channel: id, name, token, refresh: false }));
     }
 
@@ -104,6 +102,7 @@ impl<I: Clone> Session<I> {
     pub(super) fn refuse(&mut self, to: Answered<'_>, refusal: &JoinRefusal, now: Now) {
         let response = reason(refusal);
         let delay = self.settings.refusal_delay;
+        self.out.act(Action::Count(Counted::Join(refusal.name())));
         let at_once = delay.is_zero() || refusal.closes() || self.out.delayed_count() >= self.settings.max_channels;
         if at_once {
             self.out.reply_error(to, &response);
@@ -161,6 +160,7 @@ impl<I: Clone> Session<I> {
         let (id, rights, out) = (channel.id, channel.rights(), &mut self.out);
         let response: [&[u8]; 3] = [b"{\"postgres_changes\":", &joining.echo, b"}"];
         out.reply_ok(channel.answering(joining.reference.as_ref()), &response);
+        out.act(Action::Count(Counted::Join("ok")));
         match joining.replayed.take() {
             Some(replayed) => channel.send_replayed(out, &replayed),
             None if rights.broadcast.read => {
@@ -205,10 +205,12 @@ impl<I: Clone> Session<I> {
         }));
     }
 
-    /// What came before the answer is taken now. Refusals of single frames were of no use to the client then either.
+    /// What came before the answer is taken now.
     fn take_early(&mut self, joining: Box<Joining>, now: Now) {
         for frame in joining.into_early() {
-            let _ = self.on_frame(frame, now);
+            if let Err(refusal) = self.on_frame(frame, now) {
+                self.out.act(Action::Count(Counted::Dropped(refusal)));
+            }
         }
     }
 }

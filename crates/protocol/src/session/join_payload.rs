@@ -101,7 +101,7 @@ impl JoinPayload {
 fn token(payload: &Map<String, Value>) -> Option<Token> {
     let text = |name| payload.get(name).and_then(Value::as_str);
     let token = text("user_token").or_else(|| text("access_token"))?;
-    (!token.starts_with("sb_")).then(|| Token(token.to_owned()))
+    (!token.starts_with("sb_")).then(|| Token::new(token))
 }
 
 fn replay(value: &Value) -> Result<Replay, BadReplay> {

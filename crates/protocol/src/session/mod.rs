@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use action::{
-    Action, Authorize, ChangeBinding, ChannelId, ChannelName, JoinBroadcast, JoinChanges, JoinPresence, Publish,
-    Replay, RequestId, Ticket, Token,
+    Action, Authorize, ChangeBinding, ChannelId, ChannelName, Counted, JoinBroadcast, JoinChanges, JoinPresence,
+    Publish, Replay, RequestId, Ticket, Token,
 };
 pub use on_decision::{Access, Grant, Rights};
 pub use on_delivery::{ChangesRefusal, PublishRefused, ReplayRefused};
@@ -71,7 +71,7 @@ pub struct Session<I> {
     channels: Vec<Channel<I>>,
     out: Output<I>,
     ids: Ids,
-    connection_token: u64,
+    connection_token: Token,
     last_heard: Instant,
     /// When the last channel was left.
     empty_since: Option<Instant>,
@@ -91,7 +91,7 @@ impl<I: Clone> Session<I> {
     /// A connection that was just accepted.
     ///
     /// `id` is random, and unique in the cluster: origins of broadcasts, presence keys and references are made from it.
-    /// `token` is the connection's own, verified already; it is not kept.
+    /// `token` is the connection's own, verified already.
     #[must_use]
     pub fn new(version: WireVersion, id: u64, token: &str, settings: Arc<SessionSettings>, now: Now) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl<I: Clone> Session<I> {
             channels: Vec::new(),
             out: Output::new(version),
             ids: Ids { session: id, channels: 0, requests: 0, refs: 0 },
-            connection_token: access_token::fingerprint(token),
+            connection_token: Token(token.into()),
             last_heard: now.instant,
             empty_since: None,
             draining: false,

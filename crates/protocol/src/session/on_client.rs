@@ -78,11 +78,12 @@ impl<I: Clone> Session<I> {
         }
     }
 
-    /// Tokens are looked at with every heartbeat, as older servers promised.
+    /// Tokens are looked at with heartbeats, as older servers promised.
     fn on_heartbeat(&mut self, frame: &Frame, now: Now) {
         let to = Answered { join_ref: None, reference: frame.reference.as_ref(), topic: PHOENIX };
         self.out.reply_ok(to, &[b"{}"]);
         self.end_expired(now);
+        self.verify_with_heartbeat(now);
     }
 
     fn on_unmatched(&mut self, frame: &Frame) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::action::{Action, ChannelId, RequestId};
+use super::action::{Action, ChannelId, Counted, RequestId};
 use super::channel::{Channel, Member, Stage};
 use super::{Now, Session};
 use crate::texts::{JoinRefusal, Shutdown, TokenRefusal};
@@ -47,14 +47,14 @@ pub struct Grant<I> {
 }
 
 impl<I: Clone> Session<I> {
-    /// Answers [`Action::Authorize`].
-    pub fn handle_decision(&mut self, request: RequestId, decision: Result<Grant<I>, JoinRefusal>, now: Now) {
+    /// Answers [`Action::Authorize`]; whether it was waited for. It is not when the channel was left or a newer token came.
+    pub fn handle_decision(&mut self, request: RequestId, decision: Result<Grant<I>, JoinRefusal>, now: Now) -> bool {
         let decision = decision.and_then(|grant| check_expiry(grant, now));
         let asks = |channel: &Channel<I>| {
             let joins = channel.joining.as_ref().is_some_and(|joining| joining.stage == Stage::Decision(request));
             joins || channel.refresh.as_ref().is_some_and(|refresh| refresh.request == request)
         };
-        let Some(index) = self.channels.iter().position(asks) else { return };
+        let Some(index) = self.channels.iter().position(asks) else { return false };
         let is_join = self.channels.get(index).is_some_and(|channel| channel.joining.is_some());
         match (is_join, decision) {
             (true, Ok(grant)) => self.on_join_allowed(index, grant, now),
@@ -62,6 +62,7 @@ impl<I: Clone> Session<I> {
             (false, Ok(grant)) => self.on_refresh_allowed(index, grant, now),
             (false, Err(refusal)) => self.shut_down(index, &as_shutdown(refusal), now),
         }
+        true
     }
 
     /// Policies changed: what a joined channel may do now. Unknown channels are passed over.
@@ -135,6 +136,7 @@ impl<I: Clone> Session<I> {
         let Some(channel) = self.channels.get(index).filter(|channel| channel.joining.is_none()) else { return };
         self.out.system(channel, "system", "error", why);
         self.out.phx_close(channel);
+        self.out.act(Action::Count(Counted::Shutdown(why.name())));
         self.remove(index, now);
     }
 }
@@ -146,6 +148,7 @@ impl<I> Member<I> {
             rights: grant.rights,
             expires: now.instant_of(grant.expires),
             expires_unix: grant.expires,
+            verified: now.instant,
         }
     }
 }

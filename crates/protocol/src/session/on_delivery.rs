@@ -2,7 +2,7 @@
 
 use super::action::{ChannelId, Ticket};
 use super::channel::Stage;
-use super::output::reason;
+use super::output::{reason, too_large};
 use super::{Action, Now, Session};
 use crate::json;
 use crate::replay::StoredBroadcast;
@@ -21,9 +21,31 @@ pub struct ChangesRefusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayRefused;
 
-/// The bus did not take a broadcast.
+/// Why a broadcast was not taken, or not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PublishRefused;
+pub enum PublishRefused {
+    /// It is larger than the bus takes.
+    TooLarge,
+    /// The bus did not take it.
+    Bus,
+    /// It was delivered, and policy does not let it be stored.
+    StoringNotAllowed,
+    /// It was delivered, and could not be stored.
+    NotStored,
+}
+
+impl PublishRefused {
+    /// A name for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Bus => "bus",
+            Self::StoringNotAllowed => "not_allowed",
+            Self::NotStored => "not_stored",
+        }
+    }
+}
 
 impl<I: Clone> Session<I> {
     /// Answers [`Action::JoinChanges`]: nothing that commits from now on will be missed. [`Action::StartChanges`] follows.
@@ -99,7 +121,10 @@ impl<I: Clone> Session<I> {
                 response.push(b'}');
                 self.out.reply_ok(to, &[&response]);
             }
-            Err(PublishRefused) => self.out.reply_error(to, &reason(&"unable to publish")),
+            Err(PublishRefused::TooLarge) => self.out.reply_error(to, &too_large()),
+            Err(PublishRefused::Bus | PublishRefused::StoringNotAllowed | PublishRefused::NotStored) => {
+                self.out.reply_error(to, &reason(&"unable to publish"));
+            }
         }
     }
 }

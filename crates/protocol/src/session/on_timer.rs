@@ -23,6 +23,7 @@ impl<I: Clone> Session<I> {
         consider(self.out.next_delayed(), "delayed reply");
         for channel in &self.channels {
             consider(channel.member.as_ref().map(|member| member.expires), "token expiry");
+            consider(channel.verified().map(|at| at + self.settings.verify_every), "token verification");
             consider(channel.replication_due, "replication");
             if let Some(Stage::Changes(at)) = channel.joining.as_ref().map(|joining| &joining.stage) {
                 consider(Some(*at), "waiting for row changes");
@@ -35,6 +36,7 @@ impl<I: Clone> Session<I> {
     pub fn handle_timeout(&mut self, now: Now) {
         self.out.send_due(now);
         self.end_expired(now);
+        self.verify_again(now);
         self.end_waits(now);
         self.end_replication_waits(now);
         let is_idle = self.idle_at() <= now.instant;

@@ -8,7 +8,7 @@ use super::Now;
 use super::action::Action;
 use super::channel::Channel;
 use crate::json;
-use crate::texts::Close;
+use crate::texts::{Close, PAYLOAD_TOO_LARGE};
 use crate::wire::{Encoded, Message, Ref, WireVersion};
 
 /// The session's outgoing side.
@@ -141,6 +141,11 @@ pub(super) fn reason(text: &dyn Display) -> Vec<u8> {
     json::write_string(&mut out, &text.to_string());
     out.push(b'}');
     out
+}
+
+/// `{"error":…}` for a broadcast that is larger than is taken.
+pub(super) fn too_large() -> Vec<u8> {
+    format!("{{\"error\":\"{PAYLOAD_TOO_LARGE}\"}}").into_bytes()
 }
 
 fn reply<'a>(to: Answered<'a>, payload: &'a [&'a [u8]]) -> Message<'a> {

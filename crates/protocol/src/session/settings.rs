@@ -19,6 +19,8 @@ pub struct SessionSettings {
     pub idle_timeout: Duration,
     /// A connection that has left its last channel this long ago is closed.
     pub no_channel_timeout: Duration,
+    /// How often the tokens of joined channels are verified again.
+    pub verify_every: Duration,
     /// How long an error reply to a join is held back, against clients that try again at once.
     pub refusal_delay: Duration,
     /// Public channels are refused.
@@ -38,6 +40,7 @@ impl Default for SessionSettings {
             presence_window: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             no_channel_timeout: Duration::from_secs(600),
+            verify_every: Duration::from_secs(300),
             refusal_delay: Duration::ZERO,
             private_only: false,
             presence_enabled: false,

@@ -130,6 +130,12 @@ pub enum FrameRefusal {
     /// The channel has no such event.
     #[error("unknown event")]
     UnknownEvent,
+    /// A broadcast in a channel whose client may not send there. It is not told.
+    #[error("the client may not send broadcasts to this channel")]
+    NotAllowed,
+    /// A broadcast that is larger than is taken.
+    #[error("the broadcast is larger than is taken")]
+    TooLarge,
     /// More frames came before the join was answered than are kept.
     #[error("too many frames before the join was answered")]
     TooEarly,
@@ -150,6 +156,8 @@ impl FrameRefusal {
             Self::Truncated => "truncated",
             Self::BadPayload => "bad_payload",
             Self::UnknownEvent => "unknown_event",
+            Self::NotAllowed => "not_allowed",
+            Self::TooLarge => "too_large",
             Self::TooEarly => "too_early",
             Self::Closed => "closed",
         }
@@ -160,7 +168,7 @@ impl FrameRefusal {
     pub const fn code(self) -> &'static str {
         match self {
             Self::NotJson | Self::BadMember(_) | Self::UnknownKind | Self::Truncated => "MalformedWebSocketMessage",
-            Self::BadPayload => "UnableToHandleBroadcast",
+            Self::BadPayload | Self::NotAllowed | Self::TooLarge => "UnableToHandleBroadcast",
             Self::NoBinary | Self::UnknownEvent | Self::TooEarly | Self::Closed => "UnknownErrorOnWebSocketMessage",
         }
     }

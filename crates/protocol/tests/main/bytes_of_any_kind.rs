@@ -33,7 +33,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => mutated(), 1 => prop::collection::vec(any::<u8>(), 0..64)]
 }
 

@@ -57,7 +57,7 @@ fn whole() -> ChangeShape {
 
 fn check(change: &Change, shape: &ChangeShape, style: Style, expected: &str) {
     let data = changes::encode(EPOCH, change, &relation(true), shape, style, MAX).expect("data");
-    let kind = changes::type_name(change.kind);
+    let kind = if shape.leave { "DELETE" } else { changes::type_name(change.kind) };
     let head = format!(
         r#"{{"schema":"public","table":"todos","type":"{kind}","commit_timestamp":"2025-11-19T00:22:40.877Z","#
     );
@@ -114,10 +114,11 @@ fn a_row_that_leaves_shows_its_key() {
     let leave = ChangeShape { leave: true, ..whole() };
     let update =
         change(ChangeKind::Update, OldImage::Full(row("1", Some("was"), None)), Some(row("1", Some("is"), None)));
-    let expected = format!(
-        r#""columns":{COLUMNS},"record":{{}},"old_record":{{"id":1}},"errors":null,"event_id":"{ID}","leave":true"#
-    );
+    let expected =
+        format!(r#""columns":{COLUMNS},"old_record":{{"id":1}},"errors":null,"event_id":"{ID}","leave":true"#);
     check(&update, &leave, Style::Standard, &expected);
+    let bare = r#""eventType":"DELETE","new":{},"old":{"id":1}"#;
+    check(&update, &leave, Style::Bare, &format!("{expected},{bare}"));
 }
 
 #[test]
@@ -165,6 +166,25 @@ fn large_rows_keep_their_small_values() {
     let data = json(&change(ChangeKind::Insert, OldImage::None, Some(omitted)), MAX);
     assert_eq!(data["errors"].to_string(), too_large);
     assert_eq!(data["record"], serde_json::json!({"id":1,"tags":null}));
+}
+
+#[test]
+fn only_what_would_be_shown_can_be_too_large() {
+    let omitted = || Tuple::from_values([Datum::Text(b"1"), Datum::Omitted, Datum::Null]);
+    let unchanged = Tuple::from_values([Datum::Text(b"1"), Datum::Unchanged, Datum::Null]);
+    let keys = ChangeShape { old: OldRow::Keys, ..whole() };
+    for (shape, new, is_too_large) in [
+        (ChangeShape { leave: true, ..whole() }, omitted(), false),
+        (keys.clone(), row("1", Some("a"), None), false),
+        (whole(), row("1", Some("a"), None), true),
+        // What was too large in the old row stands in the new one, too.
+        (keys, unchanged, true),
+    ] {
+        let update = change(ChangeKind::Update, OldImage::Full(omitted()), Some(new));
+        let data = changes::encode(EPOCH, &update, &relation(true), &shape, Style::Standard, MAX).expect("data");
+        let data: serde_json::Value = serde_json::from_slice(&data).expect("JSON");
+        assert_eq!(data["errors"].is_array(), is_too_large, "{data}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reactor_protocol::session::{Access, ChangesRefusal, ChannelId, Rights};
+use reactor_protocol::session::{Access, ChangesRefusal, ChannelId, Counted, Rights};
 use reactor_protocol::texts::{JoinRefusal, Shutdown, TokenRefusal};
 use serde_json::{Value, json};
 
@@ -93,7 +93,7 @@ fn an_answer_to_an_older_token_is_ignored() {
     client.send(r#"["1","2","realtime:a","access_token",{"access_token":"one"}]"#).expect("taken");
     client.send(r#"["1","2","realtime:a","access_token",{"access_token":"two"}]"#).expect("taken");
     client.actions();
-    client.decide(Err(JoinRefusal::Token(TokenRefusal::Malformed)));
+    assert!(!client.decide(Err(JoinRefusal::Token(TokenRefusal::Malformed))), "it is not waited for");
     assert!(client.actions().is_empty());
     let grant = client.grant("bob", 3600, Rights::ALL);
     client.decide(Ok(grant));
@@ -106,7 +106,119 @@ fn a_refused_token_ends_the_channel() {
     client.send(r#"["1","2","realtime:a","access_token",{"access_token":"bad"}]"#).expect("taken");
     client.decide(Err(JoinRefusal::Token(TokenRefusal::Malformed)));
     assert_eq!(client.values(), shutdown("The token provided is not a valid JWT"));
+    assert_eq!(client.counted, [Counted::Join("ok"), Counted::Shutdown("token_malformed")]);
     assert!(client.closed.is_none());
+}
+
+fn join_legacy(client: &mut Client, topic: &str, token: &str) {
+    let join = format!(r#"{{"topic":"{topic}","event":"phx_join","payload":{{"user_token":"{token}"}},"ref":"1"}}"#);
+    client.send(&join).expect("a join");
+    let grant = client.grant("ann", 7200, Rights::ALL);
+    client.decide(Ok(grant));
+    client.texts();
+    client.actions();
+}
+
+#[test]
+fn heartbeats_have_the_tokens_of_the_oldest_clients_verified() {
+    let beat = r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"2"}"#;
+    let mut client = Client::v1();
+    for (topic, token) in [("realtime:public:a", "one"), ("realtime:public:b", "two"), ("realtime:public:c", "one")] {
+        join_legacy(&mut client, topic, token);
+    }
+    // A channel with a config has its own times.
+    client
+        .send(r#"{"topic":"realtime:d","event":"phx_join","payload":{"config":{},"access_token":"four"},"ref":"1"}"#)
+        .expect("a join");
+    client.allow();
+    client.send(beat).expect("a heartbeat");
+    assert!(client.verified().is_empty(), "they were verified just now");
+    client.advance(10);
+    for expected in [vec!["one", "two"], vec![]] {
+        client.send(beat).expect("a heartbeat");
+        assert_eq!(client.verified(), expected, "each once, and not with every heartbeat");
+    }
+    client.advance(10);
+    client.send(beat).expect("a heartbeat");
+    let one = client.verifying.remove(0);
+    client.texts();
+    client.with(|session, now| session.handle_token_refused(&one, &TokenRefusal::BadSignature, now));
+    let said = client.values();
+    let system = |name: &str| {
+        let message = "Failed to validate JWT signature";
+        let payload = json!({"extension":"system","status":"error","message":message,"channel":name});
+        json!({"topic":format!("realtime:{name}"),"event":"system","payload":payload,"ref":null})
+    };
+    assert_eq!([&said[0], &said[2]], [&system("public:a"), &system("public:c")]);
+    assert!(said[1]["event"] == "phx_close" && said[3]["event"] == "phx_close" && said.len() == 4, "{said:?}");
+    assert_eq!(client.session.channel_count(), 2);
+    assert!(client.closed.is_none());
+}
+
+#[test]
+fn tokens_are_verified_again_every_five_minutes() {
+    let mut client = Client::v2();
+    client.send(r#"["1","1","realtime:a","phx_join",{"config":{}}]"#).expect("a join");
+    let grant = client.grant("ann", 7200, Rights::ALL);
+    client.decide(Ok(grant));
+    let wait = |client: &mut Client, seconds: u64| {
+        for _ in 0..seconds / 30 {
+            client.advance(30);
+            client.assert_alive();
+        }
+    };
+    wait(&mut client, 270);
+    assert!(client.verified().is_empty());
+    wait(&mut client, 30);
+    assert_eq!(client.verified(), [APIKEY]);
+    wait(&mut client, 300);
+    assert_eq!(client.verified(), [APIKEY], "and again, though nobody answered");
+    client.send(r#"["1","2","realtime:a","access_token",{"access_token":"new"}]"#).expect("taken");
+    let grant = client.grant("ann", 7200, Rights::ALL);
+    client.decide(Ok(grant));
+    wait(&mut client, 270);
+    assert!(client.verified().is_empty(), "the new one was verified later");
+    wait(&mut client, 30);
+    let new = client.verifying.remove(0);
+    assert_eq!(new.expose(), "new");
+    assert_eq!(format!("{new:?}"), "Token(…)");
+    client.texts();
+    let why = TokenRefusal::NoSigner { kid: None };
+    client.with(|session, now| session.handle_token_refused(&new, &why, now));
+    assert_eq!(client.values(), shutdown("Failed to generate JWT signer, check your JWT secret or JWKS configuration"));
+    // Whoever is told late changes nothing.
+    client.with(|session, now| session.handle_token_refused(&new, &why, now));
+    assert!(client.texts().is_empty());
+}
+
+#[test]
+fn a_token_that_is_too_long_is_as_good_as_none() {
+    let mut client = Client::v2();
+    let long = "x".repeat(16 * 1024 + 1);
+    client
+        .send(&format!(r#"["1","1","realtime:a","phx_join",{{"config":{{}},"access_token":"{long}"}}]"#))
+        .expect("a join");
+    assert_eq!(client.actions(), ["#1 authorize join a public "]);
+    client.allow();
+    client
+        .send(&format!(r#"["1","2","realtime:a","access_token",{{"access_token":"{}"}}]"#, &long[1..]))
+        .expect("taken");
+    assert_eq!(client.actions().last(), Some(&format!("#1 authorize refresh a public {}", &long[1..])));
+}
+
+#[test]
+fn a_refused_token_that_was_replaced_ends_nothing() {
+    let mut client = Client::v1();
+    join_legacy(&mut client, "realtime:public:a", "one");
+    client.advance(20);
+    client.send(r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"2"}"#).expect("a heartbeat");
+    let old = client.verifying.remove(0);
+    client
+        .send(r#"{"topic":"realtime:public:a","event":"access_token","payload":{"access_token":"two"},"ref":"3"}"#)
+        .expect("taken");
+    client.allow();
+    client.with(|session, now| session.handle_token_refused(&old, &TokenRefusal::BadSignature, now));
+    assert_eq!(client.session.channel_count(), 1);
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reactor_protocol::session::{Action, ChannelId, Grant, Now, RequestId, Rights, Session, SessionSettings, Ticket};
+use reactor_protocol::session::{
+    Action, ChannelId, Counted, Grant, Now, RequestId, Rights, Session, SessionSettings, Ticket, Token,
+};
 use reactor_protocol::texts::{Close, JoinRefusal};
 use reactor_protocol::wire::{Encoded, FrameRefusal, WireVersion};
 use serde_json::Value;
@@ -23,6 +25,9 @@ pub(crate) struct Client {
     sent: VecDeque<Encoded>,
     pub(crate) closed: Option<Close>,
     pub(crate) tickets: Vec<Ticket>,
+    /// Tokens that the shell was asked to verify again.
+    pub(crate) verifying: Vec<Token>,
+    pub(crate) counted: Vec<Counted>,
     questions: Vec<(RequestId, ChannelId)>,
     waiting_changes: Vec<ChannelId>,
     waiting_replays: Vec<ChannelId>,
@@ -47,6 +52,8 @@ impl Client {
             sent: VecDeque::new(),
             closed: None,
             tickets: Vec::new(),
+            verifying: Vec::new(),
+            counted: Vec::new(),
             questions: Vec::new(),
             waiting_changes: Vec::new(),
             waiting_replays: Vec::new(),
@@ -105,10 +112,10 @@ impl Client {
         Grant { identity, expires: self.now.unix + Duration::from_secs(secs), rights }
     }
 
-    /// Answers the oldest question.
-    pub(crate) fn decide(&mut self, decision: Result<Grant<&'static str>, JoinRefusal>) {
+    /// Answers the oldest question; whether the session waited for it.
+    pub(crate) fn decide(&mut self, decision: Result<Grant<&'static str>, JoinRefusal>) -> bool {
         let (request, _) = self.questions.remove(0);
-        self.with(|session, now| session.handle_decision(request, decision, now));
+        self.with(|session, now| session.handle_decision(request, decision, now))
     }
 
     pub(crate) fn allow(&mut self) {
@@ -140,6 +147,8 @@ impl Client {
         let (channel, note) = match action {
             Action::Send(frame) => return self.sent.push_back(frame),
             Action::Close(close) => return self.closed = Some(close),
+            Action::Verify(token) => return self.verifying.push(token),
+            Action::Count(counted) => return self.counted.push(counted),
             Action::Authorize(question) => {
                 self.questions.push((question.request, question.channel));
                 let token = question.token.as_ref().map_or("-", |token| token.expose());
@@ -214,6 +223,11 @@ impl Client {
     /// The text frames since the last call.
     pub(crate) fn texts(&mut self) -> Vec<String> {
         self.take_sent().iter().map(|frame| String::from_utf8_lossy(frame.bytes()).into_owned()).collect()
+    }
+
+    /// The tokens that were to be verified again since the last call.
+    pub(crate) fn verified(&mut self) -> Vec<String> {
+        self.verifying.drain(..).map(|token| token.expose().to_owned()).collect()
     }
 
     pub(crate) fn values(&mut self) -> Vec<Value> {

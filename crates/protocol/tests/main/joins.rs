@@ -1,8 +1,8 @@
 //! Joins: what they ask for, how they are answered and refused.
 
-use reactor_protocol::session::{Access, ChangesRefusal, ReplayRefused, Rights, SessionSettings};
+use reactor_protocol::session::{Access, ChangesRefusal, Counted, ReplayRefused, Rights, SessionSettings};
 use reactor_protocol::texts::{Close, JoinRefusal, TokenRefusal};
-use reactor_protocol::wire::WireVersion;
+use reactor_protocol::wire::{FrameRefusal, WireVersion};
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -87,6 +87,8 @@ fn refusals_are_named() {
         ]
     );
     assert_eq!(client.session.channel_count(), 0);
+    let names = ["topic_required", "topic_required", "private_only", "too_many_channels", "unauthorized", "restarting"];
+    assert_eq!(client.counted, names.map(Counted::Join));
 }
 
 #[test]
@@ -302,8 +304,12 @@ fn frames_before_the_answer_are_taken_after_it() {
         client.send(r#"["2","2","realtime:b","broadcast",{}]"#).expect("no such topic");
     }
     client.send(r#"["2","2","realtime:b","phx_join",{"config":{}}]"#).expect("a join");
-    let kept = (0..200).filter(|_| client.send(r#"["2","2","realtime:b","broadcast",{}]"#).is_ok()).count();
+    let kept = (0..200).filter(|_| client.send(r#"["2","2","realtime:b","broadcast",[]]"#).is_ok()).count();
     assert_eq!(kept, 100);
+    client.counted.clear();
+    client.allow();
+    let dropped = client.counted.iter().filter(|counted| **counted == Counted::Dropped(FrameRefusal::BadPayload));
+    assert_eq!(dropped.count(), 100, "what cannot be taken then is counted");
 }
 
 #[test]

@@ -11,4 +11,5 @@ mod clients_half;
 mod joins;
 mod lifetimes;
 mod messages;
+mod texts;
 mod vectors;

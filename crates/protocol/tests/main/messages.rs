@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use reactor_protocol::session::{Access, PublishRefused, Rights, SessionSettings};
-use reactor_protocol::wire::WireVersion;
+use reactor_protocol::wire::{FrameRefusal, WireVersion};
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -45,16 +45,21 @@ fn broadcasts_are_published_and_acknowledged_when_the_bus_has_them() {
     );
     assert!(client.texts().is_empty());
     let tickets = std::mem::take(&mut client.tickets);
-    for outcome in [Ok(None), Ok(Some("id")), Err(PublishRefused)] {
+    let refused = [PublishRefused::Bus, PublishRefused::StoringNotAllowed, PublishRefused::NotStored];
+    for outcome in [Ok(None), Ok(Some("id")), Err(PublishRefused::TooLarge)].into_iter().chain(refused.map(Err)) {
         client.with(|session, _| session.handle_published(&tickets[0], outcome));
     }
+    let unable = json!({"status":"error","response":{"reason":"unable to publish"}});
     let replies: Vec<Value> = client.values().into_iter().map(|frame| json!([frame[0], frame[1], frame[4]])).collect();
     assert_eq!(
         replies,
         [
             json!(["1", "5", {"status":"ok","response":{}}]),
             json!(["1", "5", {"status":"ok","response":{"id":"id"}}]),
-            json!(["1", "5", {"status":"error","response":{"reason":"unable to publish"}}]),
+            json!(["1", "5", {"status":"error","response":{"error":"payload_size_exceeded"}}]),
+            json!(["1", "5", unable]),
+            json!(["1", "5", unable]),
+            json!(["1", "5", unable]),
         ]
     );
 }
@@ -95,7 +100,8 @@ fn only_objects_are_forwarded_as_text() {
 fn large_broadcasts_are_refused() {
     let settings = SessionSettings { max_payload_bytes: 10, ..SessionSettings::default() };
     let mut client = joined(r#"{"broadcast":{"ack":true}}"#, Rights::ALL, settings);
-    client.send(r#"["1","5","realtime:a","broadcast",{"event":"too large"}]"#).expect("taken");
+    let sent = client.send(r#"["1","5","realtime:a","broadcast",{"event":"too large"}]"#);
+    assert_eq!(sent, Err(FrameRefusal::TooLarge));
     assert!(client.actions().is_empty());
     let error = r#"{"status":"error","response":{"error":"payload_size_exceeded"}}"#;
     assert_eq!(client.texts(), [format!(r#"["1","5","realtime:a","phx_reply",{error}]"#)]);
@@ -104,7 +110,8 @@ fn large_broadcasts_are_refused() {
 #[test]
 fn without_permission_broadcasts_vanish() {
     let mut client = joined(r#"{"private":true,"broadcast":{"ack":true}}"#, READ_ONLY, SessionSettings::default());
-    client.send(r#"["1","5","realtime:a","broadcast",{"event":"e"}]"#).expect("taken");
+    let sent = client.send(r#"["1","5","realtime:a","broadcast",{"event":"e"}]"#);
+    assert_eq!(sent, Err(FrameRefusal::NotAllowed));
     assert!(client.actions().is_empty());
     assert!(client.texts().is_empty());
 }

@@ -15,11 +15,11 @@ pub(crate) fn vectors() -> Value {
     serde_json::from_str(include_str!("../../conformance/vectors.json")).expect("the vectors are JSON")
 }
 
-fn list<'a>(vectors: &'a Value, name: &str) -> &'a Vec<Value> {
+pub(crate) fn list<'a>(vectors: &'a Value, name: &str) -> &'a Vec<Value> {
     vectors.get(name).and_then(Value::as_array).expect("a list")
 }
 
-fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
+pub(crate) fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
     vector.get(name).and_then(Value::as_str).unwrap_or_else(|| panic!("{name} in {vector}"))
 }
 

@@ -199,6 +199,7 @@ impl Values {
             ring_bytes: self.size("realtime.ring_bytes")?,
             write_stall: self.duration("realtime.write_stall_secs")?,
             max_connections: Some(self.size("realtime.max_connections")?).filter(|count| *count > 0),
+            websocket_compression: self.switch("realtime.websocket_compression")?,
             cors_origins: match self.0.get("realtime.cors_origins")? {
                 Value::Origins(origins) => origins.clone(),
                 _ => CorsOrigins::Listed(Vec::new()),

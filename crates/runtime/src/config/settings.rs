@@ -406,6 +406,15 @@ pub static SETTINGS: &[Setting] = &[
     .default("10000")
     .roles(EDGE),
     Setting::new(
+        "realtime.websocket_compression",
+        "REACTOR_REALTIME_WEBSOCKET_COMPRESSION",
+        "websocket-compression",
+        Kind::Switch,
+        "Whether WebSocket frames are compressed (`permessage-deflate`) for clients that offer it. Saves half to two thirds of the bytes of JSON from a kilobyte on, for 20 µs and more of processor time for each distinct frame, however many get it.",
+    )
+    .default("false")
+    .roles(EDGE),
+    Setting::new(
         "realtime.cors_origins",
         "REACTOR_REALTIME_CORS_ORIGINS",
         "cors-origins",

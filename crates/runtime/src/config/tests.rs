@@ -40,6 +40,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.realtime.replay_buffer, Duration::from_secs(300));
     assert_eq!(config.realtime.max_payload_bytes, 65_536);
     assert_eq!(config.realtime.max_connections, Some(10_000));
+    assert!(!config.realtime.websocket_compression);
     assert_eq!(config.realtime.cors_origins, CorsOrigins::Any);
     assert_eq!(config.replication.publication, "supabase_realtime");
     assert_eq!((config.replication.confirm_lag, config.replication.max_lag_bytes), (None, None));

@@ -157,6 +157,8 @@ pub struct RealtimeConfig {
     pub write_stall: Duration,
     /// Connections that a process takes; `None` is as many as there are file descriptors.
     pub max_connections: Option<usize>,
+    /// Whether WebSocket frames are compressed for clients that offer it.
+    pub websocket_compression: bool,
     /// Which origins browsers may connect from.
     pub cors_origins: CorsOrigins,
 }

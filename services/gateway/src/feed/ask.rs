@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use reactor_model::filter::{RowImage, RowValue};
-use reactor_model::{Batch, Change, OldImage, Relation, TenantId};
+use reactor_model::{Batch, Change, Relation, TenantId};
 use reactor_policy_engine::{
     Authorizer, AuthorizerError, CheckRequest, CheckedRow, CheckedValue, Comparison, Principal,
 };
@@ -114,13 +114,8 @@ async fn check(
 }
 
 fn checked_row(change: &Change, relation: &Relation, old: bool) -> Option<CheckedRow> {
-    let held: Vec<bool> = relation.columns.iter().map(|column| column.identity_key).collect();
-    let row = match (&change.new, &change.old) {
-        (Some(image), _) if !old => RowImage { image, fallback: change.old.full(), held: None },
-        (_, OldImage::Full(image)) => RowImage { image, fallback: None, held: None },
-        (_, OldImage::Key(image)) => RowImage { image, fallback: None, held: Some(&held) },
-        (_, OldImage::None) => return None,
-    };
+    let identity: Vec<bool> = relation.columns.iter().map(|column| column.identity_key).collect();
+    let row = if old { RowImage::before(change, &identity) } else { RowImage::after(change) }?;
     let value = |column| match row.value(column) {
         RowValue::Missing | RowValue::Withheld => CheckedValue::Missing,
         RowValue::Null => CheckedValue::Null,

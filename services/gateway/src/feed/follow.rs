@@ -111,13 +111,13 @@ impl Feed {
         tracing::error!(reason, "changes were lost before they reached this gateway; subscribers are told to resync");
         self.metrics.resyncs.with_label_values(&[reason]).inc();
         let resync = crate::hub::Resync { reason, oldest: None, newest };
-        let fast = {
-            let mut live = self.live();
+        let (fast, slow) = {
+            // Both lanes at once: the slow one is never behind what the ring has lost.
+            let (mut slow, mut live) = (self.slow(), self.live());
             live.ring.clear();
-            live.hub.resync(&resync)
+            (live.hub.resync(&resync), slow.resync(&resync))
         };
         self.count(&fast);
-        let slow = self.slow().resync(&resync);
         self.count(&slow);
     }
 

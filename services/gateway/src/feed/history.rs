@@ -118,16 +118,19 @@ impl History {
         Ok(low)
     }
 
-    /// The next batches after the cursor, which is moved past them; empty at the end of the log.
+    /// The next batches after the cursor, which is moved past them; empty when the log holds older ones only.
     ///
     /// # Errors
-    /// [`HistoryError::Lost`] when something between was trimmed or is missing.
+    /// [`HistoryError::Lost`] when something between was trimmed or is missing, or the log holds nothing.
     pub async fn read(&self, cursor: &mut HistoryCursor) -> Result<Vec<Arc<Batch>>, HistoryError> {
         let from = match cursor.next_seq {
             Some(seq) => seq,
             None => self.sequence_after(cursor.id).await?,
         };
         let bounds = self.log.bounds(&self.tenant).await?;
+        if bounds.first > bounds.last {
+            return Err(HistoryError::Lost);
+        }
         if from > bounds.last {
             return Ok(Vec::new());
         }

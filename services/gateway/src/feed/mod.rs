@@ -82,7 +82,7 @@ pub enum Lane {
 pub enum Step {
     /// It is live: it gets everything after its cursor.
     Attached,
-    /// It must deliver these first.
+    /// It must deliver these first. When there are none, the lane is within the next one, and it must wait for the end of that.
     Chunk(Vec<Arc<Batch>>),
     /// Its cursor is older than the ring: it must read the log.
     History,

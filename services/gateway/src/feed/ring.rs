@@ -64,6 +64,14 @@ impl Ring {
         found
     }
 
+    /// The mark that ends the transaction up to this position, when it has that position itself.
+    #[must_use]
+    pub fn mark_at(&self, position: Position) -> Option<Arc<Batch>> {
+        let start = self.batches.partition_point(|batch| batch.last < position);
+        let mut found = self.batches.range(start..).take_while(|batch| batch.last == position);
+        found.find(|batch| batch.relation.is_none()).cloned()
+    }
+
     /// Batches with something after `after` and nothing after `upto`, in order, about `max_bytes` of them;
     /// `None` when the ring does not reach back to `after`.
     #[must_use]

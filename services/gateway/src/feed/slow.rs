@@ -39,13 +39,12 @@ impl Feed {
 
     async fn catch_up_slow_lane(&self, head: EventId) {
         loop {
-            let at = {
+            let (at, holds) = {
                 let mut slow = self.slow();
-                if self.is_past(head) {
-                    return;
-                }
                 match slow.taken() {
-                    Some(at) if at.epoch == head.epoch && !slow.is_empty() => at,
+                    // History was lost since this head was told. The lane is past it, and never goes back; the next is told soon.
+                    Some(at) if at.epoch != head.epoch || at.position > head.position => return,
+                    Some(at) if !slow.is_empty() => (at, slow.holds_a_part()),
                     // Nobody waits: the lane starts again at the head.
                     _ => {
                         slow.set_head(head);
@@ -53,11 +52,17 @@ impl Feed {
                     }
                 }
             };
-            let batches = self.live().ring.between(at.position, head.position, CHUNK_BYTES);
+            let batches = {
+                let ring = &self.live().ring;
+                match ring.mark_at(at.position).filter(|_| holds) {
+                    Some(mark) => Some(vec![mark]),
+                    None => ring.between(at.position, head.position, CHUNK_BYTES),
+                }
+            };
             let Some(batches) = batches else {
                 let resync = Resync { reason: "gap", oldest: self.oldest(), newest: head };
                 let mut slow = self.slow();
-                if self.is_past(head) {
+                if slow.taken() != Some(at) {
                     return;
                 }
                 let delivered = slow.resync(&resync);
@@ -70,18 +75,12 @@ impl Feed {
                 return;
             }
             for batch in batches {
-                if batch.epoch != head.epoch {
+                if batch.epoch != at.epoch {
                     return;
                 }
                 self.deliver_slowly(&batch).await;
             }
         }
-    }
-
-    /// Whether a head that was read is of a history that was lost meanwhile. The lane was, or is about to be, moved to the present
-    /// one, and never goes back; the head there is told next.
-    fn is_past(&self, head: EventId) -> bool {
-        self.live().hub.head().is_some_and(|present| present.epoch != head.epoch)
     }
 
     /// Delivers a batch, and those of its transaction that were held for it.

@@ -112,7 +112,8 @@ impl FrameCache {
                 }
                 let data = self.socket_data(batch, *index, shape, *form, wire.audience.style);
                 let (Some(data), Some(change)) = (data, batch.changes.get(*index)) else { continue };
-                crate::ws::frame::write(out, &wire.audience.encode_change(&ids, change.kind, &data));
+                let message = wire.audience.encode_change(&ids, change.kind, &data);
+                crate::ws::frame::write(out, &message, wire.compression);
                 frames += 1;
             }
         }
@@ -213,12 +214,12 @@ struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// Whether a shown value was left out on the way because the row was too large for the bus.
+    /// Whether a value that would be shown was left out on the way.
     fn has_omitted(&self) -> bool {
-        let omitted =
-            |tuple: &Tuple, columns: &[usize]| columns.iter().any(|index| tuple.get(*index) == Some(Datum::Omitted));
-        self.shown_new().is_some_and(|new| omitted(new, self.columns))
-            || self.change.old.tuple().is_some_and(|old| omitted(old, self.old_columns))
+        let new = |index| changes::new_value(self.change, index);
+        let old = self.change.old.tuple();
+        (self.shown_new().is_some() && changes::has_omitted(self.columns, new))
+            || old.is_some_and(|old| changes::has_omitted(self.old_columns, |index| old.get(index)))
     }
 
     fn shown_new(&self) -> Option<&Tuple> {

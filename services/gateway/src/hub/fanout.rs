@@ -19,8 +19,8 @@ use super::table::{Refusal, Table};
 use crate::error::ApiError;
 use crate::outbox::Push;
 
-/// Bytes of one transaction's batches that are held until its end is seen. Of a larger one, changes are judged by the sets as they
-/// were at that place in it.
+/// Bytes of one transaction's batches that are held until its end is seen. Of a larger one, changes are judged by the sets as
+/// they were at that place in it.
 const HELD_BYTES: usize = 16 * 1024 * 1024;
 
 /// What one batch did.
@@ -108,6 +108,12 @@ impl Hub {
             (Some(batch), Some(head)) => Some(EventId { epoch: batch.epoch, position: batch.last.max(head.position) }),
             (_, head) => head,
         }
+    }
+
+    /// Whether batches are held of which it is not known whether their transaction has ended; see [`Hub::take`].
+    #[must_use]
+    pub fn holds_a_part(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Moves the head without delivering, when a lane starts.

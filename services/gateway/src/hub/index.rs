@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 use reactor_model::filter::IndexKey;
 
@@ -90,21 +91,16 @@ pub(super) struct Entry {
     by_policy: bool,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum EntryKey {
-    Value { column: usize, text: Box<[u8]> },
+    Value { column: usize, value: ValueHash },
     Set { column: usize, family: Family, set: SetId },
 }
 
-impl fmt::Debug for EntryKey {
-    /// Leaves the text out: it may be a claim, which never reaches logs.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Value { column, .. } => write!(f, "Value(column {column})"),
-            Self::Set { column, set, .. } => write!(f, "Set(column {column}, {set:?})"),
-        }
-    }
-}
+/// A value by its hash: the values themselves, which may be claims, are held by the groups that want them. A group that is
+/// found by another value with the same hash is judged like any other, and does not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ValueHash(u64);
 
 impl EntryKey {
     const fn column(&self) -> usize {
@@ -117,6 +113,7 @@ impl EntryKey {
 /// Groups by what a row must have to concern them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    hashing: RandomState,
     columns: BTreeMap<usize, ColumnIndex>,
     /// Groups that every row may concern.
     rest: Postings,
@@ -124,14 +121,13 @@ pub(super) struct Index {
 
 #[derive(Default)]
 struct ColumnIndex {
-    values: HashMap<Box<[u8]>, Postings>,
+    values: HashMap<ValueHash, Postings>,
     sets: HashMap<Family, HashMap<SetId, Postings>>,
     /// Groups that a row without a value here may concern, too.
     unheld: Postings,
 }
 
 impl fmt::Debug for ColumnIndex {
-    /// Leaves the values out: they may be claims, which never reach logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sets: usize = self.sets.values().map(HashMap::len).sum();
         write!(f, "ColumnIndex({} values, {sets} sets)", self.values.len())
@@ -157,7 +153,7 @@ impl Index {
         sets: &[(SetId, Option<Family>)],
     ) -> Entry {
         let resolved = options.into_iter().filter_map(|option| {
-            let keys: Option<Vec<EntryKey>> = option.keys.into_iter().map(|key| resolve(key, sets)).collect();
+            let keys: Option<Vec<EntryKey>> = option.keys.into_iter().map(|key| self.resolve(key, sets)).collect();
             Some((keys?, option.by_policy))
         });
         let best = resolved.min_by_key(|(keys, _)| (keys.iter().map(|key| self.crowd(key)).max(), keys.len()));
@@ -168,9 +164,7 @@ impl Index {
         for key in &keys {
             let index = self.columns.entry(key.column()).or_default();
             match key {
-                EntryKey::Value { text, .. } => {
-                    index.values.entry(text.clone()).or_default().insert((columns, id));
-                }
+                EntryKey::Value { value, .. } => index.values.entry(*value).or_default().insert((columns, id)),
                 EntryKey::Set { family, set, .. } => {
                     let sets = index.sets.entry(family.clone()).or_default();
                     sets.entry(*set).or_default().insert((columns, id));
@@ -188,7 +182,7 @@ impl Index {
     fn crowd(&self, key: &EntryKey) -> usize {
         let Some(index) = self.columns.get(&key.column()) else { return 0 };
         match key {
-            EntryKey::Value { text, .. } => index.values.get(text).map_or(0, Postings::len),
+            EntryKey::Value { value, .. } => index.values.get(value).map_or(0, Postings::len),
             EntryKey::Set { .. } => SET_CROWD,
         }
     }
@@ -203,7 +197,7 @@ impl Index {
         for key in keys {
             let Some(index) = self.columns.get_mut(&key.column()) else { continue };
             match key {
-                EntryKey::Value { text, .. } => remove_from(&mut index.values, text, (columns, id)),
+                EntryKey::Value { value, .. } => remove_from(&mut index.values, value, (columns, id)),
                 EntryKey::Set { family, set, .. } => {
                     if let Some(sets) = index.sets.get_mut(family) {
                         remove_from(sets, set, (columns, id));
@@ -220,6 +214,20 @@ impl Index {
                 self.columns.remove(&key.column());
             }
         }
+    }
+
+    fn resolve(&self, key: IndexKey, sets: &[(SetId, Option<Family>)]) -> Option<EntryKey> {
+        match key {
+            IndexKey::Value { column, text } => Some(EntryKey::Value { column, value: self.hash(&text) }),
+            IndexKey::Set { column, set } => {
+                let (set, family) = sets.get(set)?;
+                Some(EntryKey::Set { column, family: family.clone()?, set: *set })
+            }
+        }
+    }
+
+    fn hash(&self, value: &[u8]) -> ValueHash {
+        ValueHash(self.hashing.hash_one(value))
     }
 
     /// The columns by which groups are found.
@@ -240,7 +248,7 @@ impl Index {
     /// Groups that a row with this value may concern.
     pub(super) fn having(&self, column: usize, value: &[u8], sets: &LaneSets) -> Found {
         let Some(index) = self.columns.get(&column) else { return Found::new() };
-        let mut found = by_columns(index.values.get(value).into_iter().flat_map(Postings::iter));
+        let mut found = by_columns(index.values.get(&self.hash(value)).into_iter().flat_map(Postings::iter));
         for (family, by_set) in &index.sets {
             for set in sets.having(family, value).into_iter().flatten() {
                 for (columns, id) in by_set.get(set).into_iter().flat_map(Postings::iter) {
@@ -254,16 +262,6 @@ impl Index {
 
 /// Groups that share a value before those are looked up by their sets instead.
 const SET_CROWD: usize = 16;
-
-fn resolve(key: IndexKey, sets: &[(SetId, Option<Family>)]) -> Option<EntryKey> {
-    match key {
-        IndexKey::Value { column, text } => Some(EntryKey::Value { column, text }),
-        IndexKey::Set { column, set } => {
-            let (set, family) = sets.get(set)?;
-            Some(EntryKey::Set { column, family: family.clone()?, set: *set })
-        }
-    }
-}
 
 fn by_columns<'a>(postings: impl Iterator<Item = &'a Posting>) -> Found {
     let mut found = Found::new();

@@ -51,6 +51,18 @@ enum Seen {
     Unanswered,
 }
 
+impl From<Seen> for Judged {
+    fn from(seen: Seen) -> Self {
+        match seen {
+            Seen::Yes => Self::Hit(Form::Whole),
+            Seen::No => Self::No,
+            Seen::Missing => Self::Denied(Denied::Missing),
+            Seen::Raised => Self::Denied(Denied::Raised),
+            Seen::Unanswered => Self::Unanswered,
+        }
+    }
+}
+
 impl CompiledSubscription {
     /// Judges a change, which is the batch's `index`th. Without `asking`, a question without an answer only makes the
     /// result [`Judged::Unanswered`].
@@ -62,7 +74,7 @@ impl CompiledSubscription {
         asking: &mut Option<Asking<'_>>,
     ) -> Judged {
         if !self.events.has(change.kind) {
-            return Judged::No;
+            return self.judge_unwanted(change, index, answers, asking);
         }
         match change.kind {
             ChangeKind::Truncate => Judged::Hit(Form::Whole),
@@ -71,24 +83,36 @@ impl CompiledSubscription {
         }
     }
 
+    /// To who wants to know of deleted rows, a row that an UPDATE takes away is one.
+    fn judge_unwanted(
+        &self,
+        change: &Change,
+        index: usize,
+        answers: &Answers,
+        asking: &mut Option<Asking<'_>>,
+    ) -> Judged {
+        if !self.leave || change.kind != ChangeKind::Update || !self.events.has(ChangeKind::Delete) {
+            return Judged::No;
+        }
+        match self.judge_new(change, index, answers, asking) {
+            leaves @ (Judged::Hit(Form::Leave) | Judged::Unanswered) => leaves,
+            Judged::No | Judged::Hit(_) | Judged::Denied(_) => Judged::No,
+        }
+    }
+
     fn judge_new(&self, change: &Change, index: usize, answers: &Answers, asking: &mut Option<Asking<'_>>) -> Judged {
-        let Some(new) = &change.new else { return Judged::No };
-        let image = RowImage { image: new, fallback: change.old.full(), held: None };
-        match self.see(&image, Some(RowPlace { change: index, old: false }), answers, asking) {
-            Seen::Yes if self.shows_old(change) => Judged::Hit(Form::Whole),
-            Seen::Yes => Judged::Hit(Form::OldKeys),
+        let Some(new) = RowImage::after(change) else { return Judged::No };
+        match self.see(&new, Some(RowPlace { change: index, old: false }), answers, asking) {
+            Seen::Yes if !self.shows_old(change) => Judged::Hit(Form::OldKeys),
             Seen::No if self.leave && change.kind == ChangeKind::Update => {
-                let Some(old) = self.old_image(change) else { return Judged::No };
+                let Some(old) = RowImage::before(change, &self.identity) else { return Judged::No };
                 match self.see(&old, Some(RowPlace { change: index, old: true }), answers, asking) {
                     Seen::Yes => Judged::Hit(Form::Leave),
                     Seen::Unanswered => Judged::Unanswered,
                     Seen::No | Seen::Missing | Seen::Raised => Judged::No,
                 }
             }
-            Seen::No => Judged::No,
-            Seen::Missing => Judged::Denied(Denied::Missing),
-            Seen::Raised => Judged::Denied(Denied::Raised),
-            Seen::Unanswered => Judged::Unanswered,
+            seen => seen.into(),
         }
     }
 
@@ -99,32 +123,20 @@ impl CompiledSubscription {
         answers: &Answers,
         asking: &mut Option<Asking<'_>>,
     ) -> Judged {
-        let Some(old) = self.old_image(change) else { return Judged::No };
+        let Some(old) = RowImage::before(change, &self.identity) else { return Judged::No };
         let place = RowPlace { change: index, old: true };
         let lacks_values = matches!(change.old, OldImage::Key(_));
         // What Postgres would be asked about a row without its values, it could not say.
         let row = if lacks_values && !self.strict_deletes { None } else { Some(place) };
         match self.see(&old, row, answers, asking) {
-            Seen::Yes => Judged::Hit(Form::Whole),
             Seen::Missing if !self.strict_deletes => Judged::Hit(Form::OldKeys),
-            Seen::No => Judged::No,
-            Seen::Missing => Judged::Denied(Denied::Missing),
-            Seen::Raised => Judged::Denied(Denied::Raised),
-            Seen::Unanswered => Judged::Unanswered,
-        }
-    }
-
-    fn old_image<'a>(&'a self, change: &'a Change) -> Option<RowImage<'a>> {
-        match &change.old {
-            OldImage::Full(tuple) => Some(RowImage { image: tuple, fallback: None, held: None }),
-            OldImage::Key(tuple) => Some(RowImage { image: tuple, fallback: None, held: Some(&self.identity) }),
-            OldImage::None => None,
+            seen => seen.into(),
         }
     }
 
     /// Whether the whole old row may be shown beside a new row that is. Postgres is not asked for this.
     fn shows_old(&self, change: &Change) -> bool {
-        let Some(old) = self.old_image(change) else { return true };
+        let Some(old) = RowImage::before(change, &self.identity) else { return true };
         let by_policy = match &self.policy {
             None => true,
             Some(policy) => policy.evaluate(&old, &NamedSets(&self.sets)) == Verdict::True,

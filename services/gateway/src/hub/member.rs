@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::key::{ConnId, NamedSubscriptions};
 use crate::error::ApiError;
 use crate::outbox::Outbox;
+use crate::ws::deflate::Compression;
 
 /// A connection as the fan-out sees it.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct SocketWire {
     pub audience: Audience,
     /// By index of the subscription the id by which the client knows it; several may have the same.
     pub ids: Box<[u32]>,
+    /// What the connection has agreed on.
+    pub compression: Compression,
 }
 
 impl Member {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use reactor_model::Relation;
+use smallvec::SmallVec;
 
 use super::compiled::{CompiledSubscription, Unfit};
 use super::index::{ColumnsId, Entry, GroupId, Index};
@@ -26,7 +27,7 @@ pub(super) struct Group {
     pub(super) compiled: Option<CompiledSubscription>,
     entry: Entry,
     /// Connections with this as their only, unnamed subscription, by their id.
-    pub(super) single: Vec<Arc<Member>>,
+    pub(super) single: SmallVec<[Arc<Member>; 1]>,
     /// Named subscriptions, by connection and index in its list.
     pub(super) named: Vec<(Arc<Member>, usize)>,
 }
@@ -158,7 +159,7 @@ impl Table {
             set_ids: found.iter().map(|(set, _)| (*set, sets.family(*set))).collect(),
             compiled: None,
             entry: Entry::default(),
-            single: Vec::new(),
+            single: SmallVec::new(),
             named: Vec::new(),
         };
         self.by_key.insert(Arc::clone(key), id);

@@ -60,6 +60,8 @@ pub struct AppSettings {
     pub queue_bytes: usize,
     /// Connections of this process; 0 for no limit of its own.
     pub max_connections: usize,
+    /// Whether WebSocket frames are compressed for clients that offer it.
+    pub websocket_compression: bool,
     /// Origins that browsers may connect from; empty for all.
     pub cors_origins: Vec<String>,
     /// Over how long connections are closed when the server leaves.
@@ -131,7 +133,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         // Mirrored, since a wildcard does not cover Authorization.
         .allow_headers(AllowHeaders::mirror_request())
         .allow_methods(AllowMethods::list([http::Method::GET, http::Method::POST, http::Method::OPTIONS]))
-        .expose_headers([header::RETRY_AFTER])
+        .expose_headers([header::RETRY_AFTER, rest::REQUEST_ID])
         .max_age(PREFLIGHT_MAX_AGE)
 }
 

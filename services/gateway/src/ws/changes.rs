@@ -19,7 +19,7 @@ use super::database::MESSAGES;
 use super::inbox::{Port, Told};
 use crate::auth::{ActiveOrg, Identity, active_org};
 use crate::catch_up::CatchUp;
-use crate::connection::{Connection, Phase, RECHECK_PAUSE, version_spread};
+use crate::connection::{CONCURRENT_DECISIONS, Connection, Phase, RECHECK_PAUSE, about, version_spread};
 use crate::error::ApiError;
 use crate::hub::{EventMask, SocketWire, Wire};
 use crate::subscription::Subscription;
@@ -29,8 +29,6 @@ use crate::transport::App;
 const RETRY: Duration = Duration::from_secs(5);
 /// Tables of one channel.
 const MAX_TABLES: usize = 1000;
-/// Tables of `*` that are decided on at once.
-const CONCURRENT_DECISIONS: usize = 16;
 
 /// What the session wants of a channel's row changes.
 #[derive(Clone, Debug)]
@@ -137,7 +135,7 @@ impl Subscriber {
             let answered = self.answering;
             let again = self.wished.wait_for(|wish| wish.asked != answered);
             if retrying {
-                let _ = tokio::time::timeout(RETRY, again).await;
+                let _ = tokio::time::timeout(about(RETRY), again).await;
             } else if again.await.is_err() {
                 return;
             }
@@ -175,9 +173,7 @@ impl Subscriber {
             self.resync(reason).await;
             phase = Self::after(head, &connection);
         }
-        let ended = self.serve(&mut connection, &mut phase).await;
-        connection.link.feed.leave(&connection.link.member, connection.link.lane);
-        ended
+        self.serve(&mut connection, &mut phase).await
     }
 
     fn after(id: EventId, connection: &Connection) -> Phase {
@@ -227,7 +223,7 @@ impl Subscriber {
                 Ok(()) = version.changed() => recheck_at = recheck_at.min(clock::now() + version_spread()),
                 () = tokio::time::sleep_until(recheck_at.into()) => match self.redecide(connection, phase).await {
                     Ok(()) => recheck_at = clock::now() + connection.recheck_in(),
-                    Err(Ended::Failed(_)) if connection.state.is_good() => recheck_at = clock::now() + RECHECK_PAUSE,
+                    Err(Ended::Failed(_)) if connection.state.is_good() => recheck_at = clock::now() + about(RECHECK_PAUSE),
                     Err(ended) => return ended,
                 },
                 left = behind.wait(), if live => *phase = connection.left_behind(left),
@@ -254,15 +250,15 @@ impl Subscriber {
     /// Asks for every decision again and puts the answers in force.
     async fn redecide(&self, connection: &mut Connection, phase: &mut Phase) -> Result<(), Ended> {
         let Decided { subscriptions, ids } = self.decide(&connection.identity).await?;
-        connection.state.renew(&subscriptions);
-        connection.subscriptions = subscriptions;
+        connection.take(subscriptions);
         connection.link.member.wire = self.wire(ids);
         connection.settle(phase);
         Ok(())
     }
 
     fn wire(&self, ids: Box<[u32]>) -> Wire {
-        Wire::Socket(Arc::new(SocketWire { audience: self.audience.clone(), ids }))
+        let (audience, compression) = (self.audience.clone(), self.port.compression);
+        Wire::Socket(Arc::new(SocketWire { audience, ids, compression }))
     }
 
     fn connection(&self, identity: &Identity, decided: Decided) -> Connection {

@@ -5,14 +5,18 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rand::Rng;
+use reactor_bus::BusError;
 use reactor_protocol::broadcast::Envelope;
-use reactor_protocol::session::{Action, ChannelId, Grant, JoinChanges, Now, Publish, PublishRefused, Rights, Session};
+use reactor_protocol::session::{
+    Action, ChannelId, Counted, Grant, JoinChanges, Now, Publish, PublishRefused, Rights, Session,
+};
 use reactor_protocol::texts::{Close, Shutdown};
 use reactor_protocol::wire::{Encoded, FrameRefusal, WireVersion};
 use reactor_runtime::clock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use super::deflate::Compression;
 use super::frame::{self, Inbound};
 use super::inbox::{Port, Told};
 use super::member::{Asker, Member};
@@ -45,6 +49,8 @@ pub struct Opened {
     pub org: Option<String>,
     /// Headers that begin with `x-`, as a JSON object.
     pub headers: Arc<str>,
+    /// What was agreed on for frames.
+    pub compression: Compression,
 }
 
 /// An open connection.
@@ -80,7 +86,7 @@ impl Connection {
     pub fn new(app: Arc<App>, opened: Opened) -> Self {
         let id = rand::rng().random();
         let session = Session::new(opened.version, id, &opened.token, Arc::clone(&app.session), now());
-        let port = Port::new(app.settings.queue_bytes);
+        let port = Port::new(app.settings.queue_bytes, opened.compression);
         let Opened { identity, org, headers, .. } = opened;
         let (members, last, leave_at, recheck_at) = (Vec::new(), None, None, None);
         let publishing = Arc::new(Semaphore::new(PUBLISHING));
@@ -174,6 +180,17 @@ impl Connection {
         tracing::debug!(error_code = refusal.code(), %refusal, "a frame was dropped");
     }
 
+    fn count(&self, counted: Counted) {
+        match counted {
+            Counted::Join(outcome) => self.app.metrics.ws.joins.with_label_values(&[outcome]).inc(),
+            Counted::Shutdown(reason) => {
+                self.app.metrics.ws.channels_ended.with_label_values(&[reason]).inc();
+                tracing::debug!(error_code = "ChannelShutdown", reason, "a channel was ended");
+            }
+            Counted::Dropped(refusal) => self.dropped(refusal),
+        }
+    }
+
     fn count_close(&self, code: u16) {
         self.app.metrics.ws.closed.with_label_values(&[&code.to_string()]).inc();
     }
@@ -219,16 +236,20 @@ impl Connection {
     fn told(&mut self, told: Told) {
         match told {
             Told::Decided(request, channel, decision) => {
-                let outcome = if decision.is_ok() { "ok" } else { "refused" };
-                let decision = decision.map(|(grant, hold)| {
-                    if let Some(member) = self.member(channel) {
-                        member.admit(Arc::clone(&grant.identity), hold);
+                let (decision, admitted) = match decision {
+                    Ok((grant, hold)) => {
+                        let identity = Arc::clone(&grant.identity);
+                        (Ok(grant), Some((identity, hold)))
                     }
-                    grant
-                });
-                self.app.metrics.ws.joins.with_label_values(&[outcome]).inc();
-                self.session.handle_decision(request, decision, now());
+                    Err(refusal) => (Err(refusal), None),
+                };
+                // An answer about an older token changes nothing.
+                let is_awaited = self.session.handle_decision(request, decision, now());
+                if let (true, Some((identity, hold)), Some(member)) = (is_awaited, admitted, self.member(channel)) {
+                    member.admit(identity, hold);
+                }
             }
+            Told::TokenRefused(token, why) => self.session.handle_token_refused(&token, &why, now()),
             Told::Changes(channel, outcome) => self.session.handle_changes(channel, outcome, now()),
             Told::Resync(channel, why, done) => {
                 self.session.handle_resync(channel, why);
@@ -264,9 +285,9 @@ impl Connection {
 
     fn send(&mut self, message: &Encoded) {
         match &mut self.last {
-            Some(last) => frame::write(last, message),
+            Some(last) => frame::write(last, message, self.port.compression),
             None => {
-                self.port.send(frame::encode(message));
+                self.port.send_message(message);
             }
         }
     }
@@ -311,6 +332,8 @@ impl Connection {
                     self.told(Told::Decided(ask.request, ask.channel, Ok((grant, hold))));
                 }
             }
+            Action::Verify(token) => self.asker().verify(token),
+            Action::Count(counted) => self.count(counted),
             Action::JoinBroadcast(join) => {
                 let (app, port) = (Arc::clone(&self.app), Arc::clone(&self.port));
                 if let Some(member) = self.member(join.channel) {
@@ -371,34 +394,45 @@ impl Connection {
         let channel = self.app.topics.channel(&publish.name);
         let handed = self.app.topics.bus().publish(&channel, envelope.encode());
         let taken = match tokio::time::timeout(PUBLISH_DEADLINE, handed).await {
-            Ok(Ok(taken)) => Some(taken),
+            Ok(Ok(taken)) => Ok(taken),
+            Ok(Err(BusError::TooLarge(_))) => Err(PublishRefused::TooLarge),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a broadcast was not taken");
-                None
+                Err(PublishRefused::Bus)
             }
-            Err(_) => None,
+            Err(_) => Err(PublishRefused::Bus),
         };
+        let failed = self.app.metrics.ws.publish_failed.clone();
+        let count = move |refused: &PublishRefused| failed.with_label_values(&[refused.name()]).inc();
         if publish.ticket.is_none() && stored.is_none() {
+            let _ = taken.inspect_err(count);
             return;
         }
         let room = Arc::clone(&self.publishing).acquire_owned().await;
         let (app, port, headers) = (Arc::clone(&self.app), Arc::clone(&self.port), Arc::clone(&self.headers));
         tokio::spawn(async move {
             let _room = room;
-            let is_taken = match taken {
-                Some(taken) => matches!(tokio::time::timeout(PUBLISH_DEADLINE, taken).await, Ok(Ok(()))),
-                None => false,
+            let taken = match taken {
+                Ok(taken) => match tokio::time::timeout(PUBLISH_DEADLINE, taken).await {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(_)) | Err(_) => Err(PublishRefused::Bus),
+                },
+                Err(refused) => Err(refused),
             };
-            let outcome = match stored {
-                None if is_taken => Ok(None),
-                Some(message) if is_taken => {
+            let outcome = match (taken, stored) {
+                (Err(refused), _) => Err(refused),
+                (Ok(()), None) => Ok(None),
+                (Ok(()), Some(message)) => {
                     let id = message.id.clone();
                     let principal = &publish.identity.principal;
-                    let is_stored = persist(&app, principal, &publish.name, &headers, message).await;
-                    if is_stored.is_ok_and(|stored| stored) { Ok(Some(id)) } else { Err(PublishRefused) }
+                    match persist(&app, principal, &publish.name, &headers, message).await {
+                        Ok(true) => Ok(Some(id)),
+                        Ok(false) => Err(PublishRefused::StoringNotAllowed),
+                        Err(_) => Err(PublishRefused::NotStored),
+                    }
                 }
-                _ => Err(PublishRefused),
             };
+            let outcome = outcome.inspect_err(count);
             if let Some(ticket) = publish.ticket {
                 port.tell(Told::Published(ticket, outcome));
             }

@@ -1,7 +1,12 @@
 //! RFC 6455 framing, the server's half. No IO: bytes in, messages out; frames are written once and shared by all who get them.
 
+use std::cell::OnceCell;
+use std::fmt;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use reactor_protocol::wire::{Encoded, MAX_FRAME_BYTES};
+
+use super::deflate::{self, Compression, InflateError};
 
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -11,7 +16,11 @@ const PONG: u8 = 0xa;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+/// The reserved bit of a message that is compressed, on its first frame (RFC 7692, 6).
+const COMPRESSED: u8 = 0x40;
 const MASKED: u8 = 0x80;
+/// The longest head of a frame that is not masked.
+const MAX_HEAD: usize = 10;
 /// Payload of a control frame (5.5).
 const MAX_CONTROL: usize = 125;
 
@@ -39,6 +48,10 @@ pub enum Broken {
     /// A text is not UTF-8.
     #[error("a text is not UTF-8")]
     NotUtf8,
+    /// A compressed message holds no DEFLATE data. Neither RFC names a code; 7.4.1 has this one for data that are not what the
+    /// message says, and other servers send it.
+    #[error("a message cannot be inflated")]
+    NotDeflate,
     /// A message is larger than is taken.
     #[error("frame too large")]
     TooLarge,
@@ -50,7 +63,7 @@ impl Broken {
     pub const fn code(self) -> u16 {
         match self {
             Self::Protocol(_) => 1002,
-            Self::NotUtf8 => 1007,
+            Self::NotUtf8 | Self::NotDeflate => 1007,
             Self::TooLarge => 1009,
         }
     }
@@ -60,6 +73,7 @@ impl Broken {
 #[derive(Clone, Copy)]
 struct Head {
     fin: bool,
+    is_compressed: bool,
     opcode: u8,
     /// Where the payload begins.
     start: usize,
@@ -67,15 +81,37 @@ struct Head {
     mask: [u8; 4],
 }
 
+/// What came of a message.
+struct Partial {
+    is_text: bool,
+    is_compressed: bool,
+    payload: BytesMut,
+}
+
 /// Reads a client's frames and joins fragments. Holds nothing while nothing is incomplete.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Decoder {
+    compression: Compression,
     buffer: BytesMut,
-    /// A fragmented message: whether it is text, and what came of it.
-    partial: Option<(bool, BytesMut)>,
+    /// A fragmented message.
+    partial: Option<Partial>,
+}
+
+impl fmt::Debug for Decoder {
+    /// Prints sizes only: payloads never reach logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let partial = self.partial.as_ref().map_or(0, |partial| partial.payload.len());
+        write!(f, "Decoder({:?}, {} and {partial} bytes)", self.compression, self.buffer.len())
+    }
 }
 
 impl Decoder {
+    /// For a connection that has agreed on this.
+    #[must_use]
+    pub fn new(compression: Compression) -> Self {
+        Self { compression, ..Self::default() }
+    }
+
     /// Takes bytes from the socket.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -107,13 +143,14 @@ impl Decoder {
 
     fn head(&self) -> Result<Option<Head>, Broken> {
         let Some(([first, second], rest)) = self.buffer.split_first_chunk::<2>() else { return Ok(None) };
-        if first & RESERVED != 0 {
+        let (fin, is_compressed, opcode) = (first & FIN != 0, first & COMPRESSED != 0, first & 0x0f);
+        let may_be_compressed = self.compression == Compression::Deflate && matches!(opcode, TEXT | BINARY);
+        if first & RESERVED & !COMPRESSED != 0 || (is_compressed && !may_be_compressed) {
             return Err(Broken::Protocol("reserved bits are set"));
         }
         if second & MASKED == 0 {
             return Err(Broken::Protocol("a frame is not masked"));
         }
-        let (fin, opcode) = (first & FIN != 0, first & 0x0f);
         let is_control = opcode & 0x8 != 0;
         if !matches!(opcode, 0 | TEXT | BINARY | CLOSE | PING | PONG) {
             return Err(Broken::Protocol("unknown opcode"));
@@ -146,13 +183,13 @@ impl Decoder {
         if !is_shortest || length >> 63 != 0 {
             return Err(Broken::Protocol("a length is not in its shortest form"));
         }
-        let before = self.partial.as_ref().map_or(0, |(_, bytes)| if is_control { 0 } else { bytes.len() });
+        let before = self.partial.as_ref().filter(|_| !is_control).map_or(0, |partial| partial.payload.len());
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length.saturating_add(before) > MAX_FRAME_BYTES {
             return Err(Broken::TooLarge);
         }
         let Some(mask) = rest.get(taken..).and_then(<[u8]>::first_chunk::<4>) else { return Ok(None) };
-        Ok(Some(Head { fin, opcode, start: 2 + taken + 4, length, mask: *mask }))
+        Ok(Some(Head { fin, is_compressed, opcode, start: 2 + taken + 4, length, mask: *mask }))
     }
 
     /// Takes a frame; gives a message when that is complete.
@@ -162,21 +199,31 @@ impl Decoder {
             PING => Ok(Some(Inbound::Ping(payload.freeze()))),
             PONG => Ok(Some(Inbound::Pong)),
             0 => {
-                let Some((is_text, mut whole)) = self.partial.take() else { return Ok(None) };
-                whole.extend_from_slice(&payload);
-                self.message(is_text, whole, head.fin)
+                let Some(mut whole) = self.partial.take() else { return Ok(None) };
+                whole.payload.extend_from_slice(&payload);
+                self.message(whole, head.fin)
             }
-            opcode => self.message(opcode == TEXT, payload, head.fin),
+            opcode => {
+                let (is_text, is_compressed) = (opcode == TEXT, head.is_compressed);
+                self.message(Partial { is_text, is_compressed, payload }, head.fin)
+            }
         }
     }
 
-    fn message(&mut self, is_text: bool, payload: BytesMut, fin: bool) -> Result<Option<Inbound>, Broken> {
+    fn message(&mut self, message: Partial, fin: bool) -> Result<Option<Inbound>, Broken> {
         if !fin {
-            self.partial = Some((is_text, payload));
+            self.partial = Some(message);
             return Ok(None);
         }
-        let payload = payload.freeze();
-        if !is_text {
+        let payload = if message.is_compressed {
+            deflate::inflate(message.payload, MAX_FRAME_BYTES).map_err(|error| match error {
+                InflateError::Broken => Broken::NotDeflate,
+                InflateError::TooLarge => Broken::TooLarge,
+            })?
+        } else {
+            message.payload.freeze()
+        };
+        if !message.is_text {
             return Ok(Some(Inbound::Binary(payload)));
         }
         if std::str::from_utf8(&payload).is_err() {
@@ -213,18 +260,56 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Appends a message as one frame.
-pub fn write(out: &mut BytesMut, message: &Encoded) {
+/// Appends a message as one frame, compressed where that was agreed on and makes it smaller.
+pub fn write(out: &mut BytesMut, message: &Encoded, compression: Compression) {
     let opcode = if matches!(message, Encoded::Text(_)) { TEXT } else { BINARY };
-    write_frame(out, opcode, message.bytes());
+    let deflated = match compression {
+        Compression::None => None,
+        Compression::Deflate => deflate::deflate(message.bytes()),
+    };
+    match deflated {
+        Some(deflated) => write_frame(out, COMPRESSED | opcode, &deflated),
+        None => write_frame(out, opcode, message.bytes()),
+    }
 }
 
 /// A message as one frame.
 #[must_use]
-pub fn encode(message: &Encoded) -> Bytes {
-    let mut out = BytesMut::with_capacity(message.bytes().len() + 10);
-    write(&mut out, message);
+pub fn encode(message: &Encoded, compression: Compression) -> Bytes {
+    let mut out = BytesMut::with_capacity(message.bytes().len() + MAX_HEAD);
+    write(&mut out, message, compression);
     out.freeze()
+}
+
+/// A message for many connections: its frame is written once for those that have agreed on compression, and once for the
+/// others, when the first of them gets it.
+pub struct Shared {
+    message: Encoded,
+    plain: OnceCell<Bytes>,
+    deflated: OnceCell<Bytes>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({:?})", self.message)
+    }
+}
+
+impl Shared {
+    /// Writes nothing yet.
+    #[must_use]
+    pub fn new(message: Encoded) -> Self {
+        Self { message, plain: OnceCell::new(), deflated: OnceCell::new() }
+    }
+
+    /// The frame for connections that have agreed on this.
+    pub fn frame(&self, compression: Compression) -> Bytes {
+        let written = match compression {
+            Compression::None => &self.plain,
+            Compression::Deflate => &self.deflated,
+        };
+        written.get_or_init(|| encode(&self.message, compression)).clone()
+    }
 }
 
 /// The answer to a ping.
@@ -248,8 +333,9 @@ pub fn close_frame(code: Option<u16>, reason: &str) -> Bytes {
     out.freeze()
 }
 
-fn write_frame(out: &mut BytesMut, opcode: u8, payload: &[u8]) {
-    out.put_u8(FIN | opcode);
+/// `first` is the opcode, with the bit of a compressed message.
+fn write_frame(out: &mut BytesMut, first: u8, payload: &[u8]) {
+    out.put_u8(FIN | first);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(length @ ..=125), _) => out.put_u8(length),
         (_, Ok(length)) => {

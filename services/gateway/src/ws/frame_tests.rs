@@ -17,7 +17,11 @@ fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Vec<Inbound>, Broken> {
-    let mut decoder = Decoder::default();
+    decode_with(Compression::None, bytes)
+}
+
+fn decode_with(compression: Compression, bytes: &[u8]) -> Result<Vec<Inbound>, Broken> {
+    let mut decoder = Decoder::new(compression);
     decoder.feed(bytes);
     let mut all = Vec::new();
     while let Some(message) = decoder.read()? {
@@ -114,11 +118,71 @@ fn section_10_4_what_is_too_large_is_refused_before_it_is_read() {
     assert_eq!(decode(&[client_frame(0x02, &part), client_frame(0x80, b"x")].concat()), Err(Broken::TooLarge));
 }
 
+/// The text of RFC 7692, 7.2.3.1.
+const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+
+#[test]
+fn rfc_7692_section_6_the_first_frame_says_that_a_message_is_compressed() {
+    let decode = |frames: &[Vec<u8>]| decode_with(Compression::Deflate, &frames.concat());
+    assert_eq!(decode(&[client_frame(0xc1, &HELLO), client_frame(0xc1, &HELLO)]), Ok(vec![text("Hello"); 2]));
+    assert_eq!(decode(&[client_frame(0xc2, &HELLO)]), Ok(vec![Inbound::Binary(Bytes::from_static(b"Hello"))]));
+    assert_eq!(decode(&[client_frame(0x81, b"Hello")]), Ok(vec![text("Hello")]));
+    let (start, end) = HELLO.split_at(3);
+    let parts = [client_frame(0x41, start), client_frame(0x89, b"x"), client_frame(0x00, b""), client_frame(0x80, end)];
+    assert_eq!(decode(&parts), Ok(vec![Inbound::Ping(Bytes::from_static(b"x")), text("Hello")]));
+    // The bit does not outlast its message.
+    assert_eq!(decode(&[client_frame(0xc1, &HELLO), client_frame(0x81, b"a")]), Ok(vec![text("Hello"), text("a")]));
+}
+
+#[test]
+fn rfc_7692_section_6_1_the_bit_is_on_no_other_frame() {
+    let decode = |frames: &[Vec<u8>]| decode_with(Compression::Deflate, &frames.concat());
+    for first in [0xc8, 0xc9, 0xca, 0xa1, 0x91, 0xe1, 0xd1] {
+        assert!(matches!(decode(&[client_frame(first, &HELLO)]), Err(Broken::Protocol(_))), "{first:#x}");
+    }
+    let (start, end) = HELLO.split_at(3);
+    for first in [0x41, 0x01] {
+        let parts = [client_frame(first, start), client_frame(0xc0, end)];
+        assert!(matches!(decode(&parts), Err(Broken::Protocol(_))), "{first:#x}");
+    }
+}
+
+#[test]
+fn what_is_inflated_is_judged_as_what_comes_plain() {
+    let decode = |first, payload: &[u8]| {
+        let deflated = deflate::deflate(payload).expect("it becomes smaller");
+        decode_with(Compression::Deflate, &client_frame(first, &deflated))
+    };
+    let large = vec![b'x'; MAX_FRAME_BYTES];
+    assert_eq!(decode(0xc1, &large), Ok(vec![Inbound::Text(large.clone().into())]));
+    assert_eq!(decode(0xc1, &[&large[..], b"x"].concat()), Err(Broken::TooLarge));
+    assert_eq!(decode(0xc1, &[0xff; 300]), Err(Broken::NotUtf8));
+    assert_eq!(decode(0xc2, &[0xff; 300]), Ok(vec![Inbound::Binary(vec![0xff; 300].into())]));
+    let broken = decode_with(Compression::Deflate, &client_frame(0xc2, &[0x06]));
+    assert_eq!((&broken, broken.as_ref().map_err(|error| error.code())), (&Err(Broken::NotDeflate), Err(1007)));
+}
+
+#[test]
+fn a_shared_message_is_written_once_in_each_form() {
+    let payload = Bytes::from(vec![b'x'; 1000]);
+    let shared = Shared::new(Encoded::Text(payload.clone()));
+    for (compression, first) in [(Compression::None, 0x81), (Compression::Deflate, 0xc1)] {
+        let frame = shared.frame(compression);
+        assert_eq!((frame[0], frame.as_ptr()), (first, shared.frame(compression).as_ptr()), "{compression:?}");
+    }
+    let deflated = BytesMut::from(&shared.frame(Compression::Deflate)[2..]);
+    assert_eq!(deflate::inflate(deflated, MAX_FRAME_BYTES), Ok(payload));
+    // A short one is the same in both.
+    let shared = Shared::new(Encoded::Text(Bytes::from_static(b"Hello")));
+    assert_eq!(shared.frame(Compression::Deflate), shared.frame(Compression::None));
+}
+
 #[test]
 fn frames_are_written_unmasked_and_whole() {
-    assert_eq!(&encode(&Encoded::Text(Bytes::from_static(b"Hello")))[..], b"\x81\x05Hello");
-    assert_eq!(&encode(&Encoded::Binary(vec![1; 200].into()))[..4], [0x82, 126, 0, 200]);
-    assert_eq!(&encode(&Encoded::Binary(vec![1; 70_000].into()))[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
+    let encode = |message| encode(&message, Compression::None);
+    assert_eq!(&encode(Encoded::Text(Bytes::from_static(b"Hello")))[..], b"\x81\x05Hello");
+    assert_eq!(&encode(Encoded::Binary(vec![1; 200].into()))[..4], [0x82, 126, 0, 200]);
+    assert_eq!(&encode(Encoded::Binary(vec![1; 70_000].into()))[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
     assert_eq!(&close_frame(Some(1012), "service restart")[..4], [0x88, 17, 3, 0xf4]);
     assert_eq!(&close_frame(None, "")[..], [0x88, 0]);
     assert_eq!(&pong(b"x")[..], b"\x8a\x01x");

@@ -6,11 +6,14 @@ use std::task::{Poll, Waker};
 
 use reactor_protocol::replay::StoredBroadcast;
 use reactor_protocol::session::{
-    ChangesRefusal, ChannelId, Grant, PublishRefused, ReplayRefused, RequestId, Rights, Ticket,
+    ChangesRefusal, ChannelId, Grant, PublishRefused, ReplayRefused, RequestId, Rights, Ticket, Token,
 };
-use reactor_protocol::texts::JoinRefusal;
+use reactor_protocol::texts::{JoinRefusal, TokenRefusal};
+use reactor_protocol::wire::Encoded;
 use tokio::sync::oneshot;
 
+use super::deflate::Compression;
+use super::frame::{self, Shared};
 use super::topics::Hold;
 use crate::auth::Identity;
 use crate::outbox::{Outbox, Push};
@@ -21,6 +24,8 @@ use crate::outbox::{Outbox, Push};
 pub enum Told {
     /// What a token may do in a channel, and the channel's topic, which is being followed from before this was decided.
     Decided(RequestId, ChannelId, Result<(Grant<Arc<Identity>>, Hold), JoinRefusal>),
+    /// A token that channels have is no longer good.
+    TokenRefused(Token, TokenRefusal),
     /// Row changes are there, or not.
     Changes(ChannelId, Result<(), ChangesRefusal>),
     /// Row changes were lost; told on before the sender is answered.
@@ -46,6 +51,8 @@ const BURST: usize = 16;
 pub struct Port {
     /// Frames for the socket.
     pub outbox: Arc<Outbox>,
+    /// What was agreed on for them.
+    pub compression: Compression,
     limit_bytes: usize,
     told: Mutex<State>,
 }
@@ -60,9 +67,9 @@ struct State {
 impl Port {
     /// With nothing in it; row changes may take `queue_bytes` of the outbox, and all together 16 times as many.
     #[must_use]
-    pub fn new(queue_bytes: usize) -> Arc<Self> {
+    pub fn new(queue_bytes: usize, compression: Compression) -> Arc<Self> {
         let outbox = Arc::new(Outbox::new(queue_bytes));
-        Arc::new(Self { outbox, limit_bytes: queue_bytes.saturating_mul(BURST), told: Mutex::default() })
+        Arc::new(Self { outbox, compression, limit_bytes: queue_bytes.saturating_mul(BURST), told: Mutex::default() })
     }
 
     /// Tells the loop.
@@ -91,6 +98,16 @@ impl Port {
                 false
             }
         }
+    }
+
+    /// Queues a message of its own for the socket.
+    pub fn send_message(&self, message: &Encoded) -> bool {
+        self.send(frame::encode(message, self.compression))
+    }
+
+    /// Queues a message that others get too.
+    pub fn send_shared(&self, shared: &Shared) -> bool {
+        self.send(shared.frame(self.compression))
     }
 
     /// The next thing that the loop is told.

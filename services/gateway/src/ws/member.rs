@@ -12,7 +12,7 @@ use reactor_protocol::presence::Meta;
 use reactor_protocol::replay::{ReplayGate, StoredBroadcast};
 use reactor_protocol::session::{
     Access, Authorize, ChannelId, ChannelName, Grant, JoinBroadcast, JoinChanges, JoinPresence, Replay, ReplayRefused,
-    Rights,
+    Rights, Token,
 };
 use reactor_protocol::texts::JoinRefusal;
 use reactor_runtime::clock;
@@ -174,6 +174,19 @@ impl Asker<'_> {
                 Err(_) => Err(JoinRefusal::Initializing),
             };
             port.tell(Told::Decided(request, channel, decision));
+        });
+    }
+
+    /// Verifies a token again that joined channels have. While nobody can say, they stay as they are.
+    pub(super) fn verify(&self, token: Token) {
+        let (app, port) = (Arc::clone(self.app), Arc::clone(self.port));
+        tokio::spawn(async move {
+            let text = identify::trimmed(token.expose());
+            let Err(error) = identify::verify(&app.verifier, &text).await else { return };
+            match identify::refusal(&error, &text) {
+                JoinRefusal::Token(why) => port.tell(Told::TokenRefused(token, why)),
+                _ => tracing::debug!(%error, "nobody says whether a token is still good"),
+            }
         });
     }
 

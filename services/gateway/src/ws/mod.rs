@@ -7,6 +7,7 @@
 pub mod changes;
 pub mod connection;
 pub mod database;
+pub mod deflate;
 pub mod frame;
 pub mod identify;
 pub mod inbox;

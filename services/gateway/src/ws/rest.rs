@@ -7,11 +7,14 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use rand::Rng;
 use reactor_bus::BusError;
 use reactor_protocol::audience::channel_name;
 use reactor_protocol::broadcast::{Broadcast, Encoding, Envelope, UserBroadcast};
 use reactor_protocol::session::{ChannelName, Rights};
+use reactor_protocol::uuid;
 use serde_json::{Value, json};
 
 use super::connection::PUBLISH_DEADLINE;
@@ -24,20 +27,37 @@ use crate::transport::App;
 /// Largest body of a batch.
 pub(crate) const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
+/// What is said of a payload that is larger than is taken.
+const TOO_LARGE: &str = "Payload size exceeds tenant limit";
+/// Names a request, in its answer and in the log.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Bytes of an id that a caller may give itself.
+const OWN_ID_BYTES: std::ops::RangeInclusive<usize> = 20..=200;
+
 /// A refused request.
 #[derive(Debug)]
 struct Refused {
     status: StatusCode,
     body: Value,
+    /// For metrics.
+    reason: &'static str,
 }
 
 impl Refused {
-    fn message(status: StatusCode, message: &str) -> Self {
-        Self { status, body: json!({"message": message}) }
+    fn message(status: StatusCode, message: &str, reason: &'static str) -> Self {
+        Self { status, body: json!({"message": message}), reason }
     }
 
     fn errors(errors: &Value) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: json!({"errors": errors}) }
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: json!({"errors": errors}), reason: "rest_invalid" }
+    }
+
+    fn not_allowed() -> Self {
+        Self::message(StatusCode::FORBIDDEN, "Unauthorized", "rest_not_allowed")
+    }
+
+    fn no_database() -> Self {
+        Self::message(StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable", "rest_policy")
     }
 }
 
@@ -59,7 +79,8 @@ pub(crate) async fn batch(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    answer(&app, take_batch(&app, &headers, body).await)
+    let taken = take_batch(&app, &headers, body).await;
+    answer(&app, &headers, taken)
 }
 
 /// `POST …/api/broadcast/{topic}/events/{event}`.
@@ -77,19 +98,32 @@ pub(crate) async fn single(
     };
     let has_ttl = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "persist[ttl]");
     let private = is_on("private");
-    let persist = private && (has_ttl || is_on("persist"));
+    let persist = has_ttl || is_on("persist");
     let name = ChannelName { name: channel_name(&topic).into(), private };
-    answer(&app, take_single(&app, name, &event, persist, &headers, body).await)
+    let taken = take_single(&app, name, &event, persist, &headers, body).await;
+    answer(&app, &headers, taken)
 }
 
-fn answer(app: &App, taken: Result<(), Refused>) -> Response {
-    match taken {
+fn answer(app: &App, headers: &HeaderMap, taken: Result<(), Refused>) -> Response {
+    let id = request_id(headers);
+    let mut response = match taken {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err(refused) => {
-            app.metrics.ws.refused.with_label_values(&["rest"]).inc();
+            app.metrics.ws.refused.with_label_values(&[refused.reason]).inc();
+            tracing::debug!(reason = refused.reason, request_id = ?id, "a broadcast over HTTP was refused");
             refused.into_response()
         }
+    };
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
     }
+    response
+}
+
+/// The id that the caller gave the request, or a new one.
+fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let own = headers.get(REQUEST_ID).filter(|id| OWN_ID_BYTES.contains(&id.len()) && id.to_str().is_ok());
+    own.cloned().or_else(|| HeaderValue::try_from(uuid::text(rand::rng().random(), 4)).ok())
 }
 
 /// Who asks: `Authorization` before `apikey`.
@@ -101,22 +135,23 @@ async fn identity(app: &App, headers: &HeaderMap) -> Result<Identity, Refused> {
     });
     let token = identify::trimmed(bearer.or_else(|| text("apikey")).or_else(|| text("x-api-key")).unwrap_or_default());
     let verified = identify::verify(&app.verifier, &token).await;
-    verified.map_err(|_| Refused::message(StatusCode::UNAUTHORIZED, "Unauthorized"))
+    verified.map_err(|_| Refused::message(StatusCode::UNAUTHORIZED, "Unauthorized", "rest_token"))
 }
 
 fn check_open(app: &App) -> Result<(), Refused> {
-    if app.settings.enabled { Ok(()) } else { Err(Refused::message(StatusCode::FORBIDDEN, "Tenant is suspended")) }
+    let refused = || Refused::message(StatusCode::FORBIDDEN, "Tenant is suspended", "rest_disabled");
+    app.settings.enabled.then_some(()).ok_or_else(refused)
 }
 
 fn body_of(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refused> {
-    body.map_err(|rejection| Refused::message(rejection.status(), "The body could not be read"))
+    body.map_err(|rejection| Refused::message(rejection.status(), "The body could not be read", "rest_body"))
 }
 
 async fn take_batch(app: &App, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<(), Refused> {
     check_open(app)?;
     let identity = identity(app, headers).await?;
     let body: Value = serde_json::from_slice(&body_of(body)?)
-        .map_err(|_| Refused::message(StatusCode::BAD_REQUEST, "The body is not JSON"))?;
+        .map_err(|_| Refused::message(StatusCode::BAD_REQUEST, "The body is not JSON", "rest_body"))?;
     let messages = body.get("messages").and_then(Value::as_array).filter(|messages| !messages.is_empty());
     let messages = messages.ok_or_else(|| Refused::errors(&json!({"messages": ["can't be blank"]})))?;
     let checked: Vec<Result<Checked, Value>> = messages.iter().map(|message| check(app, message)).collect();
@@ -136,6 +171,7 @@ async fn take_batch(app: &App, headers: &HeaderMap, body: Result<Bytes, BytesRej
             };
             may_send.insert(name.clone(), may);
             if !may {
+                app.metrics.ws.publish_failed.with_label_values(&["not_allowed"]).inc();
                 continue;
             }
         }
@@ -165,7 +201,7 @@ fn check(app: &App, message: &Value) -> Result<Checked, Value> {
         }
     };
     if payload.len() > app.session.max_payload_bytes {
-        errors.insert("payload".to_owned(), json!(["Payload size exceeds tenant limit"]));
+        errors.insert("payload".to_owned(), json!([TOO_LARGE]));
     }
     let (Some(topic), Some(event), true) = (text("topic"), text("event"), errors.is_empty()) else {
         return Err(Value::Object(errors));
@@ -196,12 +232,13 @@ async fn take_single(
         "application/octet-stream" => Encoding::Binary,
         _ => {
             let text = "Unsupported Media Type. Use application/json or application/octet-stream";
-            return Err(Refused { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, body: json!({"error": text}) });
+            let (status, body) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, json!({"error": text}));
+            return Err(Refused { status, body, reason: "rest_media_type" });
         }
     };
     let body = body_of(body)?;
     if body.len() > app.session.max_payload_bytes {
-        return Err(Refused::errors(&json!({"payload": ["Payload size exceeds tenant limit"]})));
+        return Err(Refused::errors(&json!({"payload": [TOO_LARGE]})));
     }
     if name.name.is_empty() || event.is_empty() {
         return Err(Refused::errors(&json!({"topic": ["can't be blank"]})));
@@ -210,10 +247,13 @@ async fn take_single(
         Encoding::Binary => body,
         Encoding::Json => object(body)?,
     };
+    if is_kept && !name.private {
+        return Err(Refused::errors(&json!({"persist": ["can only be used on private channels"]})));
+    }
     if name.private {
         let rights = rights(app, &identity, &name, headers).await?;
         if !rights.broadcast.write {
-            return Err(Refused::message(StatusCode::FORBIDDEN, "Unauthorized"));
+            return Err(Refused::not_allowed());
         }
     }
     let broadcast = UserBroadcast::new(event, encoding, payload);
@@ -224,8 +264,8 @@ async fn take_single(
     let Some(message) = stored else { return Ok(()) };
     match persist(app, &identity.principal, &name, &x_headers(headers), message).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Refused::message(StatusCode::FORBIDDEN, "Unauthorized")),
-        Err(_) => Err(Refused::message(StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable")),
+        Ok(false) => Err(Refused::not_allowed()),
+        Err(_) => Err(Refused::no_database()),
     }
 }
 
@@ -243,7 +283,7 @@ async fn rights(app: &App, identity: &Identity, name: &ChannelName, headers: &He
     let rights = member::rights(app, &identity.principal, name, &x_headers(headers)).await;
     rights.map_err(|error| {
         tracing::debug!(%error, "nobody says who may send to a channel");
-        Refused::message(StatusCode::UNPROCESSABLE_ENTITY, "Tenant database unavailable")
+        Refused::no_database()
     })
 }
 
@@ -263,8 +303,12 @@ async fn publish(app: &App, messages: Vec<(ChannelName, Broadcast)>) -> Result<(
         let handed = tokio::time::timeout(PUBLISH_DEADLINE, handing).await.map_err(late)??;
         tokio::time::timeout(PUBLISH_DEADLINE, futures::future::try_join_all(handed)).await.map_err(late)?
     };
-    taken.await.map(|_| ()).map_err(|error| {
-        tracing::warn!(%error, "a broadcast was not taken");
-        Refused::message(StatusCode::INTERNAL_SERVER_ERROR, "RPC error")
+    taken.await.map(|_| ()).map_err(|error| match error {
+        // What the bus takes may be less than what a tenant's client may send.
+        BusError::TooLarge(_) => Refused::errors(&json!({"payload": [TOO_LARGE]})),
+        error => {
+            tracing::warn!(%error, "a broadcast was not taken");
+            Refused::message(StatusCode::INTERNAL_SERVER_ERROR, "RPC error", "rest_bus")
+        }
     })
 }

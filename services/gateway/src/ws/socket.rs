@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::deflate::Compression;
 use super::frame::Decoder;
 use crate::outbox::Outbox;
 
@@ -37,10 +38,9 @@ pub struct Socket<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {
-    /// Takes over a socket, and what was read of it.
-    pub fn new(io: T, read: &[u8]) -> Self {
-        let mut decoder = Decoder::default();
-        decoder.feed(read);
+    /// Takes over a socket on which this was agreed.
+    pub fn new(io: T, compression: Compression) -> Self {
+        let decoder = Decoder::new(compression);
         Self { io, decoder, chunk: Bytes::new(), must_flush: false, finished: false }
     }
 

@@ -9,10 +9,12 @@ use base64::Engine as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use reactor_protocol::wire::WireVersion;
+use reactor_runtime::metrics::IntGauge;
 use sha1::{Digest, Sha1};
 use tracing::Instrument;
 
 use super::connection::{Connection, Opened};
+use super::deflate::{self, Compression};
 use super::identify;
 use super::socket::Socket;
 use crate::transport::App;
@@ -77,6 +79,7 @@ async fn accept(app: &Arc<App>, request: &mut Request) -> Result<Response, Refus
         return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, text, "draining"));
     }
     let headers = request.headers();
+    let agreed = if app.settings.websocket_compression { agree(headers) } else { None };
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let token = identify::trimmed(header("x-api-key").or_else(|| parameter("apikey")).unwrap_or_default());
     let identity = identify::verify(&app.verifier, &token).await.map_err(|error| {
@@ -89,20 +92,23 @@ async fn accept(app: &Arc<App>, request: &mut Request) -> Result<Response, Refus
         identity: Arc::new(identity),
         org: header("x-reactor-org").or_else(|| parameter("org")).filter(|org| !org.is_empty()).map(str::to_owned),
         headers: x_headers(headers).into(),
+        compression: if agreed.is_some() { Compression::Deflate } else { Compression::None },
     };
     let open = app
         .open_connection()
         .map_err(|_| Refused::new(StatusCode::TOO_MANY_REQUESTS, "Too many connected users", "connections"))?;
+    let compression = opened.compression;
     let connection = Connection::new(Arc::clone(app), opened);
     let upgrading = hyper::upgrade::on(request);
-    let sockets = app.metrics.ws.connections.clone();
+    let mut gauges = vec![app.metrics.ws.connections.clone()];
+    gauges.extend(agreed.is_some().then(|| app.metrics.ws.compressed.clone()));
     let span = tracing::info_span!("socket", tenant = %app.feed.tenant());
     let serving = async move {
         match upgrading.await {
             Ok(upgraded) => {
-                sockets.inc();
-                Box::pin(connection.run(Socket::new(TokioIo::new(upgraded), &[]))).await;
-                sockets.dec();
+                gauges.iter().for_each(IntGauge::inc);
+                Box::pin(connection.run(Socket::new(TokioIo::new(upgraded), compression))).await;
+                gauges.iter().for_each(IntGauge::dec);
             }
             Err(error) => tracing::debug!(%error, "a connection went away before it was open"),
         }
@@ -114,7 +120,17 @@ async fn accept(app: &Arc<App>, request: &mut Request) -> Result<Response, Refus
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (header::SEC_WEBSOCKET_ACCEPT, accept_key),
     ];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response();
+    if let Some(agreed) = agreed {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(agreed));
+    }
+    Ok(response)
+}
+
+/// The answer to the extensions that are offered.
+fn agree(headers: &HeaderMap) -> Option<&'static str> {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).into_iter();
+    deflate::negotiate(offers.filter_map(|offers| offers.to_str().ok()))
 }
 
 /// Checks the opening handshake (RFC 6455, 4.2.1) and gives the key that accepts it.

@@ -1,7 +1,7 @@
 //! What is logged, at every level.
 
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -19,7 +19,20 @@ impl Visit for Line<'_> {
     }
 }
 
+/// Of all tests of this program: whether an event is wanted is asked once, on the thread on which it comes first, which may be
+/// that of a test with no interest in it.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.clone()).expect("no other is set");
+    log
+});
+
 impl Log {
+    /// Begins to take down what is logged, if that was not begun already.
+    pub(crate) fn of_all_tests() -> &'static Self {
+        &LOG
+    }
+
     /// What was logged so far.
     pub(crate) fn text(&self) -> String {
         self.0.lock().expect("not poisoned").clone()

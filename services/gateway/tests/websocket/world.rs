@@ -51,8 +51,8 @@ pub(crate) struct Script {
 #[derive(Debug)]
 pub(crate) struct Scripted {
     script: watch::Sender<Script>,
-    /// A table whose decisions are made, but wait before they are told, and whether one does.
-    held: watch::Sender<Option<(String, bool)>>,
+    /// Tables whose decisions are made, but wait before they are told, and whether one does.
+    held: watch::Sender<BTreeMap<String, bool>>,
 }
 
 impl Scripted {
@@ -66,20 +66,22 @@ impl Scripted {
 
     /// Has decisions about a table wait.
     pub(crate) fn hold(&self, table: &str) {
-        self.held.send_replace(Some((table.to_owned(), false)));
+        self.held.send_modify(|held| {
+            held.insert(table.to_owned(), false);
+        });
     }
 
-    /// Waits until one does.
-    pub(crate) async fn holds_one(&self) -> Result<()> {
+    /// Waits until one about each of these tables does.
+    pub(crate) async fn holds_all(&self) -> Result<()> {
         let mut held = self.held.subscribe();
-        let holds = held.wait_for(|held| held.as_ref().is_some_and(|(_, holds)| *holds));
+        let holds = held.wait_for(|held| held.values().all(|holds| *holds));
         tokio::time::timeout(SOON, holds).await.context("nobody asks")??;
         Ok(())
     }
 
     /// Tells them.
     pub(crate) fn release(&self) {
-        self.held.send_replace(None);
+        self.held.send_modify(BTreeMap::clear);
     }
 }
 
@@ -106,11 +108,9 @@ impl Authorizer for Scripted {
             })
         };
         async move {
-            let is_it = |held: &Option<(String, bool)>| held.as_ref().is_some_and(|(name, _)| *name == request.table);
-            self.held.send_if_modified(|held| {
-                is_it(held) && held.as_mut().is_some_and(|(_, holds)| !std::mem::replace(holds, true))
-            });
-            let _ = self.held.subscribe().wait_for(|held| !is_it(held)).await;
+            let table = &request.table;
+            self.held.send_if_modified(|held| held.get_mut(table).is_some_and(|holds| !std::mem::replace(holds, true)));
+            let _ = self.held.subscribe().wait_for(|held| !held.contains_key(table)).await;
             Ok(decision)
         }
         .boxed()
@@ -199,7 +199,7 @@ impl World {
         let log = MemoryLogConfig { retention: SOON, max_bytes: 1 << 20, max_payload_bytes: 1 << 18 };
         let log = Arc::new(MemoryLog::new(log));
         log.open(&config.tenant).await?;
-        let messages = Arc::new(MemoryPubSub::new(8 << 20, Backlog::default()));
+        let messages = Arc::new(MemoryPubSub::new(1 << 20, Backlog::default()));
         let presences = Arc::new(MemoryPresence::new(1 << 20));
         let script = watch::Sender::new(Script { version: 1, ..Script::default() });
         let authorizer = Arc::new(Scripted { script, held: watch::Sender::default() });

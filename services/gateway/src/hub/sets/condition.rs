@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use reactor_model::filter::{IndexKey, RowImage, RowValue};
-use reactor_model::{Change, OldImage, Relation, ReplicaIdentity};
+use reactor_model::{Change, Relation, ReplicaIdentity};
 use reactor_policy_engine::{CompiledPredicate, Verdict};
 
 use super::Broken;
@@ -68,12 +68,9 @@ impl Compiled {
         }
     }
 
-    pub(super) fn old_image<'a>(&'a self, change: &'a Change) -> Option<RowImage<'a>> {
-        match &change.old {
-            OldImage::Full(tuple) => Some(RowImage { image: tuple, fallback: None, held: None }),
-            OldImage::Key(tuple) => Some(RowImage { image: tuple, fallback: None, held: Some(&self.in_key) }),
-            OldImage::None => None,
-        }
+    /// The row before a change, as far as it was sent.
+    pub(super) fn before<'a>(&'a self, change: &'a Change) -> Option<RowImage<'a>> {
+        RowImage::before(change, &self.in_key)
     }
 }
 
@@ -94,8 +91,4 @@ pub(super) fn push_identity(out: &mut Vec<u8>, value: Option<&[u8]>) {
         }
         None => out.extend_from_slice(&u64::MAX.to_be_bytes()),
     }
-}
-
-pub(super) fn new_image(change: &Change) -> Option<RowImage<'_>> {
-    change.new.as_ref().map(|image| RowImage { image, fallback: change.old.full(), held: None })
 }

@@ -5,17 +5,18 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use reactor_model::filter::{IndexKey, RowValue};
+use reactor_model::filter::{IndexKey, RowImage, RowValue};
 use reactor_model::{Batch, Change, ChangeKind, Position, Relation};
 use reactor_policy_engine::MemberRow;
 
-use super::condition::{Compiled, Identity, new_image, push_identity};
+use super::condition::{Compiled, Identity, push_identity};
 use super::rows::{Keys, SetRows, joined};
 use super::{Broken, MAX_SET_ROWS, SetId};
 use crate::hub::key::SharedSet;
 
-/// How far back in commit time changes of a table are kept, and searched for, for sets that are being loaded: a commit is in the log before other
-/// sessions see it, and so before a set that is read sees it. With a standby that commits wait for, that takes a while.
+/// How far back in commit time changes of a table are kept, and searched for, for sets that are being loaded: a commit is in the
+/// log before other sessions see it, and so before a set that is read sees it. With a standby that commits wait for, that takes
+/// a while.
 pub(crate) const LOOK_BACK_US: i64 = 10_000_000;
 /// Bytes of batches that are kept for that. What is older is dropped, and a set whose loading began before it is lost.
 const LOOK_BACK_BYTES: usize = 32 * 1024 * 1024;
@@ -247,7 +248,7 @@ impl KeptTable {
     /// The sets that a change may concern: those that have the row, and those that its new values may bring it into.
     fn concerned(&self, change: &Change) -> BTreeSet<SetId> {
         let mut found = self.rest.clone();
-        if let Some(new) = new_image(change) {
+        if let Some(new) = RowImage::after(change) {
             for (column, by_value) in &self.index {
                 match new.value(*column) {
                     RowValue::Text(text) => found.extend(by_value.get(text).into_iter().flatten()),
@@ -258,7 +259,7 @@ impl KeptTable {
             }
         }
         if let Some(compiled) = self.sets.values().find_map(|kept| kept.compiled.as_ref()) {
-            let images = [compiled.old_image(change), new_image(change)];
+            let images = [compiled.before(change), RowImage::after(change)];
             for identity in images.iter().flatten().filter_map(|image| compiled.identity(image).ok()) {
                 found.extend(self.holders.get(&identity).into_iter().flatten());
             }
@@ -279,12 +280,12 @@ impl KeptTable {
         // Without a relation version there was no batch, and so no change.
         let Some(compiled) = &kept.compiled else { return Ok(()) };
         let may_repeat = compiled.may_repeat;
-        let entering = match new_image(change) {
+        let entering = match RowImage::after(change) {
             Some(row) if compiled.has(&row)? => Some((compiled.identity(&row)?, compiled.keys(&row)?)),
             Some(_) | None => None,
         };
         // An UPDATE without an old image has left the identity alone.
-        let leaving = match (compiled.old_image(change), new_image(change)) {
+        let leaving = match (compiled.before(change), RowImage::after(change)) {
             (Some(old), _) => Some(compiled.identity(&old)?),
             (None, Some(new)) if change.kind == ChangeKind::Update => Some(compiled.identity(&new)?),
             (None, _) => None,

@@ -61,8 +61,11 @@ fn changes_come_in_the_form_that_policy_allows() {
     check(Full, mine(), delete(full("me")), &[("delete", json!({"old": whole("me")}))]);
     check(Full, mine(), delete(full("you")), &[]);
     check(Default, mine(), delete(OldImage::Key(key_of("1"))), &[("delete", json!({"old": key()}))]);
-    let inserts = EventMask::parse(["insert"]).expect("mask");
-    check(Full, SubscriptionKey { events: inserts, ..leaving() }, update(full("me"), "you"), &[]);
+    let only = |event| SubscriptionKey { events: EventMask::parse([event]).expect("mask"), ..leaving() };
+    check(Full, only("insert"), update(full("me"), "you"), &[]);
+    check(Full, only("delete"), update(full("me"), "you"), &[("leave", json!({"old": key()}))]);
+    check(Full, only("delete"), update(full("me"), "me"), &[]);
+    check(Full, only("delete"), update(full("you"), "me"), &[]);
     let org = |leave| SubscriptionKey { org: ActiveOrg::Org("acme".into()), leave, ..everything() };
     let moved = |from, to| change(ChangeKind::Update, OldImage::Full(row("1", from, "x")), Some(row("1", to, "x")));
     check(Full, org(true), moved("acme", "other"), &[("leave", json!({"old": key()}))]);

@@ -6,13 +6,24 @@ use reactor_protocol::wire::{Encoded, WireVersion};
 use serde_json::json;
 
 use super::*;
+use crate::ws::deflate::{self, Compression};
 
 /// A channel with these subscriptions, whose bindings are numbered from 1.
 fn join(fixture: &mut Fixture, topic: &str, style: Style, keys: Vec<SubscriptionKey>) -> Member {
+    join_with(fixture, topic, style, keys, Compression::None)
+}
+
+fn join_with(
+    fixture: &mut Fixture,
+    topic: &str,
+    style: Style,
+    keys: Vec<SubscriptionKey>,
+    compression: Compression,
+) -> Member {
     let ids = (1..).take(keys.len()).collect();
     let audience = Audience { version: WireVersion::V1, style, topic: topic.into() };
     let mut member = fixture.member(keys.into_iter().map(|key| (None, key)).collect());
-    member.wire = Wire::Socket(Arc::new(SocketWire { audience, ids }));
+    member.wire = Wire::Socket(Arc::new(SocketWire { audience, ids, compression }));
     fixture.hub.attach(member.clone()).expect("its sets are loaded");
     member
 }
@@ -23,6 +34,11 @@ fn written(member: &Member) -> Vec<u8> {
         Poll::Ready(Some(bytes)) => bytes.to_vec(),
         Poll::Ready(None) | Poll::Pending => Vec::new(),
     }
+}
+
+/// Bytes before the payload of a frame that is not masked.
+fn plain_head(frame: &[u8]) -> usize {
+    if frame.get(1) == Some(&126) { 4 } else { 2 }
 }
 
 /// By frame its event and payload.
@@ -61,6 +77,25 @@ fn equal_channels_get_equal_bytes_beside_streams() {
     assert_eq!(frames(&written(&other))[0].1["data"]["new"]["title"], "x");
     let (event, payload) = &frames(&written(&legacy))[0];
     assert_eq!((event.as_str(), &payload["record"]["id"]), ("INSERT", &json!(1)));
+}
+
+#[test]
+fn channels_of_connections_that_compress_share_frames_of_their_own() {
+    let mut fixture = Fixture::new();
+    let plain = join(&mut fixture, "realtime:a", Style::Standard, vec![everything()]);
+    let same = [(); 2].map(|()| {
+        let keys = vec![everything()];
+        join_with(&mut fixture, "realtime:a", Style::Standard, keys, Compression::Deflate)
+    });
+    let title = "x".repeat(1000);
+    let delivered =
+        fixture.deliver(&batch(&relation(ReplicaIdentity::Default), 1, 1, vec![insert("1", "acme", &title)]));
+    assert_eq!(delivered.frames, 3);
+    let [one, two] = same.each_ref().map(written);
+    assert_eq!(one, two);
+    let (head, plain) = (plain_head(&one), written(&plain));
+    let inflated = deflate::inflate(one.get(head..).expect("a payload").into(), 10_000).expect("good");
+    assert_eq!((one.first(), Some(&inflated[..])), (Some(&0xc1), plain.get(plain_head(&plain)..)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use reactor_protocol::broadcast::{Broadcast, Origin};
 use reactor_protocol::replay::{Pass, ReplayGate};
 use reactor_protocol::session::{ChannelId, ReplayRefused};
 
-use crate::ws::frame;
+use crate::ws::frame::Shared;
 use crate::ws::inbox::{Port, Told};
 
 /// A client that listens to broadcasts.
@@ -56,9 +56,9 @@ impl Listeners {
                 if (origin == Some(*member) && !listener.own) || !listener.passes(broadcast) {
                     continue;
                 }
-                let encode = || audience.encode_broadcast(broadcast).map(|message| frame::encode(&message));
-                let Some(frame) = encoded.get_or_insert_with(encode) else { break };
-                delivered += u64::from(listener.port.send(frame.clone()));
+                let encode = || audience.encode_broadcast(broadcast).map(Shared::new);
+                let Some(shared) = encoded.get_or_insert_with(encode) else { break };
+                delivered += u64::from(listener.port.send_shared(shared));
             }
         }
         delivered
@@ -70,7 +70,7 @@ impl Listeners {
         let Some(gate) = &mut listener.gate else { return };
         for broadcast in gate.open(replayed) {
             if let Some(message) = audience.encode_broadcast(&broadcast) {
-                listener.port.send(frame::encode(&message));
+                listener.port.send_message(&message);
             }
         }
     }

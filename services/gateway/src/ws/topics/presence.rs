@@ -16,7 +16,7 @@ use reactor_protocol::wire::Ref;
 use reactor_runtime::Backoff;
 
 use super::Topic;
-use crate::ws::frame;
+use crate::ws::frame::Shared;
 use crate::ws::inbox::Port;
 
 /// First and longest pause between attempts to watch.
@@ -52,7 +52,7 @@ impl Room {
         let told = snapshot.pending.map_or(0, |diff| self.tell(&diff));
         if watcher.state {
             let state = audience.encode_presence_state(watcher.join_ref.as_ref(), &snapshot.state);
-            watcher.port.send(frame::encode(&state));
+            watcher.port.send_message(&state);
         }
         self.members.entry(audience).or_default().insert(origin, watcher.port);
         told
@@ -62,8 +62,8 @@ impl Room {
     fn tell(&self, diff: &PresenceDiff) -> u64 {
         let mut told = 0;
         for (audience, members) in &self.members {
-            let frame = frame::encode(&audience.encode_presence_diff(diff));
-            told += members.values().filter(|port| port.send(frame.clone())).count() as u64;
+            let shared = Shared::new(audience.encode_presence_diff(diff));
+            told += members.values().filter(|port| port.send_shared(&shared)).count() as u64;
         }
         told
     }
