@@ -43,7 +43,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts a program of ours on free ports, quiet and without heartbeats, which would be counted as events.
+    /// Starts a program of ours on free ports, quiet, without heartbeats, which would be counted as events, and for
+    /// any number of connections.
     pub(crate) fn start(name: &str, arguments: &[&str], env: &[(&str, String)]) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()?));
@@ -53,6 +54,7 @@ impl Service {
             .env("REACTOR_ADMIN_LISTEN", admin.to_string())
             .env("REACTOR_LOG", "warn")
             .env("REACTOR_REALTIME_HEARTBEAT_SECS", "3600")
+            .env("REACTOR_REALTIME_MAX_CONNECTIONS", "0")
             .env("REACTOR_DRAIN_SECS", "0");
         for (name, value) in env {
             options = options.env(name, value.clone());

@@ -7,7 +7,9 @@ mod bench;
 mod deployment;
 mod measure;
 mod report;
+mod source;
 mod subscribers;
+mod websocket;
 mod writer;
 
 use std::io::Write as _;
@@ -26,9 +28,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measures ingest, latency, fan-out and row policies: a line of JSON each on standard output, then a table on standard error.
+    /// Measures ingest, latency, fan-out, broadcasts, idle connections and row policies: a line of JSON each on standard
+    /// output, then a table on standard error.
     Bench(bench::Options),
-    /// Writes the same bytes to many sockets and does nothing else; `bench fanout` starts it.
+    /// Writes the same bytes to many sockets and does nothing else; the measures of fan-out start it.
     #[command(hide = true)]
     BareWriter(bench::bare_writer::Options),
 }
@@ -72,7 +75,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
-        for line in ["bench", "bench fanout --idle 10", "bench ingest --transactions 1,100 --scale 0.1"] {
+        for line in [
+            "bench",
+            "bench fanout --idle 10",
+            "bench ingest --transactions 1,100 --scale 0.1",
+            "bench broadcast --listeners 10 --broadcasts 100 --paced-secs 1",
+            "bench idle --joined 50",
+            "bench policies --members 10 --turns 1 --changes-per-turn 100 --subscriptions 100,1000 --matching-rounds 1",
+        ] {
             let words = ["reactor-loadtest"].into_iter().chain(line.split(' '));
             assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
         }

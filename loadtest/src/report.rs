@@ -42,6 +42,8 @@ pub(crate) enum Aim {
     AtMost { ratio: f64, aim: f64 },
     /// p50 and p99 in ms, and those that are aimed at.
     Within { got: [f64; 2], aim: [f64; 2] },
+    /// Bytes, and those that should not be passed.
+    Bytes { got: f64, aim: f64 },
 }
 
 impl Aim {
@@ -52,6 +54,7 @@ impl Aim {
             Self::AtLeast { ratio, aim } => Some(ratio >= aim),
             Self::AtMost { ratio, aim } => Some(ratio <= aim),
             Self::Within { got, aim } => Some(got.iter().zip(aim).all(|(got, aim)| *got <= aim)),
+            Self::Bytes { got, aim } => Some(got <= aim),
         }
     }
 
@@ -62,6 +65,7 @@ impl Aim {
             Self::AtLeast { ratio, aim } => format!("ratio {ratio:.2}, aim ≥ {aim}: {met}"),
             Self::AtMost { ratio, aim } => format!("ratio {ratio:.2}, aim ≤ {aim}: {met}"),
             Self::Within { aim: [p50, p99], .. } => format!("p50 ≤ {p50} ms, p99 ≤ {p99} ms: {met}"),
+            Self::Bytes { aim, .. } => format!("aim ≤ {:.0} KiB: {met}", aim / 1024.0),
         }
     }
 }
@@ -166,6 +170,7 @@ mod tests {
         assert_eq!(Aim::Nothing { ratio: 0.5 }.text(), "ratio 0.50");
         assert_eq!(Aim::Within { got: [3.0, 10.0], aim: [3.0, 10.0] }.is_met(), Some(true));
         assert_eq!(Aim::Within { got: [1.0, 10.1], aim: [3.0, 10.0] }.is_met(), Some(false));
+        assert_eq!(Aim::Bytes { got: 8193.0, aim: 8192.0 }.text(), "aim ≤ 8 KiB: NOT met");
     }
 
     #[test]

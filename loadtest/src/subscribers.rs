@@ -1,4 +1,5 @@
-//! Many SSE subscribers on plain sockets: each counts the events that it gets and, when asked to, how old they are.
+//! Many subscribers on plain sockets, of SSE or WebSocket: each counts the events that it gets and, when asked to, how
+//! old they are.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use reactor_runtime::clock;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -16,32 +17,55 @@ use crate::deployment::PATIENCE;
 use crate::measure::frames::Frames;
 use crate::measure::samples::Samples;
 use crate::measure::timestamp;
+use crate::websocket;
 
-/// Connections that are opened at the same time.
+/// Connections that are worked on at the same time.
 const OPENING: usize = 64;
 /// How often counts are looked at.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Opens `count` subscriptions of one table and waits until each is live.
+/// How a subscriber is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// `GET /data/v1/{table}/subscribe`.
+    Sse,
+    /// A channel of a WebSocket connection.
+    WebSocket,
+}
+
+/// Opens `count` SSE subscriptions of one table and waits until each is live.
 pub(crate) async fn open(address: SocketAddr, table: &str, token: &str, count: usize) -> Result<Vec<TcpStream>> {
-    open_as(address, table, &vec![token.to_owned(); count]).await
+    open_as(Transport::Sse, address, table, &vec![token.to_owned(); count]).await
 }
 
 /// Opens one subscription of a table for each token and waits until each is live.
-pub(crate) async fn open_as(address: SocketAddr, table: &str, tokens: &[String]) -> Result<Vec<TcpStream>> {
-    let opening = tokens.iter().map(|token| {
-        let request = format!(
-            "GET /data/v1/{table}/subscribe HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nAccept: text/event-stream\r\n\r\n"
-        );
-        tokio::time::timeout(PATIENCE, async move { open_one(address, &request).await })
-    });
-    let opened = stream::iter(opening).buffer_unordered(OPENING).map(|opened| opened.context("not live in time")?);
-    opened.try_collect().await
+pub(crate) async fn open_as(
+    transport: Transport,
+    address: SocketAddr,
+    table: &str,
+    tokens: &[String],
+) -> Result<Vec<TcpStream>> {
+    let topic = format!("realtime:{table}");
+    let open = async |token: &String| match transport {
+        Transport::Sse => open_events(address, table, token).await,
+        Transport::WebSocket => websocket::open(address, token, &topic, Some(table)).await,
+    };
+    a_few_at_a_time(tokens.iter().map(open)).await
 }
 
-async fn open_one(address: SocketAddr, request: &str) -> Result<TcpStream> {
+/// Does this for all connections, and no more than a few at the same time.
+pub(crate) async fn a_few_at_a_time<T>(all: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    let all = all.map(|one| tokio::time::timeout(PATIENCE, one));
+    let done = stream::iter(all).buffer_unordered(OPENING).map(|done| done.context("not live in time")?);
+    done.try_collect().await
+}
+
+async fn open_events(address: SocketAddr, table: &str, token: &str) -> Result<TcpStream> {
     let mut socket = TcpStream::connect(address).await.context("cannot connect")?;
     socket.set_nodelay(true)?;
+    let request = format!(
+        "GET /data/v1/{table}/subscribe HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nAccept: text/event-stream\r\n\r\n"
+    );
     socket.write_all(request.as_bytes()).await?;
     let (mut answer, mut buffer) = (Vec::new(), [0; 2048]);
     loop {
@@ -61,7 +85,7 @@ struct Seat {
     events: AtomicU64,
     bytes: AtomicU64,
     reads: AtomicU64,
-    /// When bytes were last read, µs since 1970.
+    /// When an event was last read, µs since 1970.
     last_read_us: AtomicI64,
     ages: Mutex<Samples>,
 }
@@ -91,16 +115,24 @@ impl std::ops::Sub for Totals {
 }
 
 impl Subscribers {
-    /// Begins to read from live subscriptions.
-    pub(crate) fn read(sockets: Vec<TcpStream>) -> Self {
-        let timing = Arc::new(AtomicBool::new(false));
-        let (mut seats, mut tasks) = (Vec::with_capacity(sockets.len()), JoinSet::new());
-        for socket in sockets {
-            let seat = Arc::new(Seat::default());
-            seats.push(Arc::clone(&seat));
-            tasks.spawn(read(socket, seat, Arc::clone(&timing)));
+    /// Begins to read from live subscriptions, and does what keeps them alive.
+    pub(crate) fn read(transport: Transport, sockets: Vec<TcpStream>) -> Self {
+        let mut subscribers = Self { seats: Vec::new(), timing: Arc::default(), tasks: JoinSet::new() };
+        match transport {
+            Transport::Sse => sockets.into_iter().for_each(|socket| subscribers.seat(socket)),
+            Transport::WebSocket => {
+                let (readers, writers): (Vec<_>, Vec<_>) = sockets.into_iter().map(TcpStream::into_split).unzip();
+                readers.into_iter().for_each(|socket| subscribers.seat(socket));
+                subscribers.tasks.spawn(websocket::keep_alive(writers));
+            }
         }
-        Self { seats, timing, tasks }
+        subscribers
+    }
+
+    fn seat(&mut self, socket: impl AsyncRead + Unpin + Send + 'static) {
+        let seat = Arc::new(Seat::default());
+        self.seats.push(Arc::clone(&seat));
+        self.tasks.spawn(read(socket, seat, Arc::clone(&self.timing)));
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -114,7 +146,7 @@ impl Subscribers {
         self.seats.iter().map(|seat| seat.events.load(Ordering::Relaxed)).min().unwrap_or(0)
     }
 
-    /// When anybody read last, µs since 1970.
+    /// When anybody read an event last, µs since 1970.
     pub(crate) fn last_read_us(&self) -> i64 {
         self.seats.iter().map(|seat| seat.last_read_us.load(Ordering::Relaxed)).max().unwrap_or(0)
     }
@@ -151,7 +183,7 @@ impl Subscribers {
 }
 
 /// Ends with the connection, which should not end.
-async fn read(mut socket: TcpStream, seat: Arc<Seat>, timing: Arc<AtomicBool>) -> Result<()> {
+async fn read(mut socket: impl AsyncRead + Unpin, seat: Arc<Seat>, timing: Arc<AtomicBool>) -> Result<()> {
     let mut frames = Frames::default();
     loop {
         let read = socket.read(frames.room()).await.context("a subscriber's connection broke")?;
@@ -168,7 +200,10 @@ async fn read(mut socket: TcpStream, seat: Arc<Seat>, timing: Arc<AtomicBool>) -
         drop(ages);
         seat.bytes.fetch_add(read as u64, Ordering::Relaxed);
         seat.reads.fetch_add(1, Ordering::Relaxed);
-        seat.last_read_us.store(now, Ordering::Relaxed);
+        // Without one it may be the answer to a heartbeat.
+        if events > 0 {
+            seat.last_read_us.store(now, Ordering::Relaxed);
+        }
         seat.events.fetch_add(events, Ordering::Relaxed);
     }
 }

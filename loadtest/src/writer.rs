@@ -1,11 +1,10 @@
-//! Commits at scheduled times, whatever becomes of them: an open loop, so that a slow system is not asked less.
-
-use std::time::Duration;
+//! A table that is written to.
 
 use anyhow::{Context, Result};
-use reactor_runtime::clock;
 use reactor_testkit::Postgres;
 use tokio_postgres::{Client, Statement};
+
+use crate::source::Source;
 
 /// The table that is written to.
 pub(crate) const TABLE: &str = "bench";
@@ -34,14 +33,6 @@ pub(crate) struct Writer {
     body: String,
 }
 
-/// How well the schedule was kept.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Kept {
-    pub(crate) commits: u64,
-    /// Commits that were sent more than 2 ms after their time.
-    pub(crate) late: u64,
-}
-
 impl Writer {
     pub(crate) async fn connect(postgres: &Postgres) -> Result<Self> {
         Self::connect_to(postgres, TABLE, "n").await
@@ -55,26 +46,14 @@ impl Writer {
         let many = client.prepare(&many).await?;
         Ok(Self { client, one, many, body: "x".repeat(BODY_BYTES) })
     }
+}
 
-    /// One transaction of `rows` rows.
-    pub(crate) async fn commit(&self, rows: i32) -> Result<()> {
-        self.client.execute(&self.many, &[&self.body, &rows]).await.context("cannot write")?;
-        Ok(())
-    }
-
-    /// Single rows at `rate` a second for this long.
-    pub(crate) async fn keep_schedule(&self, rate: u32, during: Duration) -> Result<Kept> {
-        let begun = clock::now();
-        let mut kept = Kept::default();
-        loop {
-            let due = Duration::from_secs(1).mul_f64(f64::from(u32::try_from(kept.commits)?) / f64::from(rate));
-            if due >= during {
-                return Ok(kept);
-            }
-            tokio::time::sleep_until((begun + due).into()).await;
-            kept.late += u64::from((clock::now() - begun).saturating_sub(due) > Duration::from_millis(2));
-            self.client.execute(&self.one, &[&self.body]).await.context("cannot write")?;
-            kept.commits += 1;
-        }
+impl Source for Writer {
+    async fn send(&mut self, rows: u32) -> Result<()> {
+        let sent = match rows {
+            1 => self.client.execute(&self.one, &[&self.body]).await,
+            rows => self.client.execute(&self.many, &[&self.body, &i32::try_from(rows)?]).await,
+        };
+        sent.map(|_| ()).context("cannot write")
     }
 }

@@ -2,28 +2,24 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
-use reactor_runtime::clock;
-use reactor_testkit::{ProcessOptions, free_port};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpStream;
 
-use super::flow::{Flow, flat_out, micros_to_seconds};
-use crate::deployment::{Deployment, Mode, PATIENCE};
+use super::bare_writer::{self, Load};
+use super::flow::{PACE, flat_out, paced};
+use crate::deployment::{Deployment, Mode};
 use crate::measure::process;
-use crate::measure::samples::Summary;
-use crate::report::{Line, Report, rounded, say};
-use crate::subscribers::{self, Subscribers};
+use crate::report::{Line, Report, rounded};
+use crate::subscribers::{self, Subscribers, Transport};
 use crate::writer::{TABLE, TABLE_SQL, Writer};
 
-/// Changes a second of the part with a pace.
-const PACE: u32 = 50;
 const PACED_FOR: Duration = Duration::from_secs(8);
 /// Events in one write of the bare writer, when it joins.
-const JOINED: usize = 16;
+const JOINED: u32 = 16;
 /// Events to each socket by the bare writer, one by one and joined.
-const BARE_EVENTS: [usize; 2] = [600, 4800];
+const BARE_EVENTS: [u32; 2] = [600, 4800];
 
 /// Options of the measure.
 #[derive(Clone, Debug, Args)]
@@ -43,16 +39,18 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let deployment = Deployment::start(Mode::Cluster, TABLE_SQL).await?;
     let (sockets, idle_bytes) = idle(&deployment, options).await?;
-    let mut subscribers = Subscribers::read(sockets);
-    let writer = Writer::connect(&deployment.postgres).await?;
+    let mut subscribers = Subscribers::read(Transport::Sse, sockets);
+    let mut writer = Writer::connect(&deployment.postgres).await?;
     let server = deployment.server.id();
-    let flat_out = flat_out(&mut subscribers, &writer, server, options.changes).await?;
-    let (paced, latency) = paced(&mut subscribers, &writer, server).await?;
+    let flat_out = flat_out(&mut subscribers, &mut writer, server, options.changes).await?;
+    let (paced, latency) = paced(&mut subscribers, &mut writer, server, PACED_FOR).await?;
     drop(subscribers);
     drop(deployment);
-    let bare = |join, events| bare(options.subscribers, flat_out.event_bytes(), join, events);
-    let single = bare(1, BARE_EVENTS[0]).await?;
-    let joined = bare(JOINED, BARE_EVENTS[1]).await?;
+    let bare = |join, events| {
+        bare_writer::measure(options.subscribers, flat_out.event_bytes(), Load { join, events, per_second: None })
+    };
+    let (single, _) = bare(1, BARE_EVENTS[0]).await?;
+    let (joined, _) = bare(JOINED, BARE_EVENTS[1]).await?;
     let ratio = flat_out.per_second() / joined.per_second();
     let count = options.subscribers;
     let of_one_by_one = paced.cpu_us_per_delivery() / single.cpu_us_per_delivery();
@@ -106,55 +104,4 @@ async fn idle(deployment: &Deployment, options: &Options) -> Result<(Vec<TcpStre
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let each = after.saturating_sub(before) as f64 / count as f64;
     Ok((sockets, each))
-}
-
-async fn paced(subscribers: &mut Subscribers, writer: &Writer, server: u32) -> Result<(Flow, Summary)> {
-    let before = subscribers.totals();
-    let had = subscribers.least();
-    let (cpu, begun) = (process::cpu_seconds(server)?, clock::unix_micros());
-    subscribers.begin_timing();
-    let kept = writer.keep_schedule(PACE, PACED_FOR).await?;
-    subscribers.each_has(had + kept.commits).await?;
-    let seconds = micros_to_seconds(subscribers.last_read_us() - begun);
-    let flow =
-        Flow { totals: subscribers.totals() - before, seconds, cpu_seconds: process::cpu_seconds(server)? - cpu };
-    Ok((flow, subscribers.end_timing().summary()))
-}
-
-/// The bare writer to as many sockets, with events of the same size.
-async fn bare(sockets: usize, event_bytes: f64, join: usize, events: usize) -> Result<Flow> {
-    say(format_args!("fanout: a bare writer, {join} in one write"));
-    let address = format!("127.0.0.1:{}", free_port()?);
-    let writes = events / join;
-    let process = ProcessOptions::new("reactor-loadtest")
-        .args(["bare-writer", "--listen", &address, "--sockets", &sockets.to_string()])
-        .args([
-            "--event-bytes",
-            &format!("{event_bytes:.0}"),
-            "--join",
-            &join.to_string(),
-            "--writes",
-            &writes.to_string(),
-        ])
-        .start()?;
-    let mut opened = Vec::with_capacity(sockets);
-    let deadline = clock::now() + PATIENCE;
-    while opened.len() < sockets {
-        match TcpStream::connect(&address).await {
-            Ok(socket) => opened.push(socket),
-            // It does not listen yet.
-            Err(_) if clock::now() < deadline => tokio::time::sleep(Duration::from_millis(5)).await,
-            Err(error) => return Err(error).context("the bare writer does not listen"),
-        }
-    }
-    let begun = clock::unix_micros();
-    let mut subscribers = Subscribers::read(opened);
-    subscribers.each_has((writes * join) as u64).await?;
-    let seconds = micros_to_seconds(subscribers.last_read_us() - begun);
-    process.wait_for_output("cpu_seconds", PATIENCE).await?;
-    let told: Value = serde_json::from_str(process.stdout()?.trim())?;
-    let cpu_seconds = told["cpu_seconds"].as_f64().context("the bare writer told no processor time")?;
-    process.kill().await?;
-    ensure!(seconds > 0.0, "nothing was written");
-    Ok(Flow { totals: subscribers.totals(), seconds, cpu_seconds })
 }

@@ -1,20 +1,25 @@
 //! What flows to many subscribers, and at what cost.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use reactor_runtime::clock;
 use serde_json::{Value, json};
 
 use crate::measure::process;
+use crate::measure::samples::Summary;
 use crate::report::{grouped, rounded};
+use crate::source::{Source, keep_schedule};
 use crate::subscribers::{Subscribers, Totals};
-use crate::writer::Writer;
 
-/// Changes of a transaction of the flat-out part.
-const BURST_ROWS: i32 = 50;
-/// Changes that a subscriber may be behind: less than what closes a connection as too slow, by default 1 MiB.
-const WINDOW_ROWS: u64 = 1000;
+/// Events a second of the part with a pace.
+pub(crate) const PACE: u32 = 50;
+/// Events that are made together in the flat-out part.
+const BURST: u32 = 50;
+/// Events that a subscriber may be behind: less than what closes a connection as too slow, by default 1 MiB.
+const WINDOW: u64 = 1000;
 /// Events to each subscriber before anything is counted.
-const WARM_UP_ROWS: i32 = 200;
+const WARM_UP: u32 = 200;
 
 /// What was delivered, and at what cost.
 #[derive(Clone, Copy, Debug)]
@@ -57,26 +62,44 @@ impl Flow {
     }
 }
 
-/// As fast as subscribers take it: the writer keeps a little ahead of the slowest.
+/// As fast as subscribers take it: the source keeps a little ahead of the slowest.
 pub(crate) async fn flat_out(
     subscribers: &mut Subscribers,
-    writer: &Writer,
+    source: &mut impl Source,
     server: u32,
-    changes: u32,
+    events: u32,
 ) -> Result<Flow> {
-    let mut written = subscribers.least() + u64::try_from(WARM_UP_ROWS)?;
-    writer.commit(WARM_UP_ROWS).await?;
-    subscribers.each_has(written).await?;
-    let last = written + u64::from(changes);
+    let mut sent = subscribers.least() + u64::from(WARM_UP);
+    source.send(WARM_UP).await?;
+    subscribers.each_has(sent).await?;
+    let last = sent + u64::from(events);
     let (before, cpu, begun) = (subscribers.totals(), process::cpu_seconds(server)?, clock::unix_micros());
-    while written < last {
-        writer.commit(BURST_ROWS).await?;
-        written += u64::try_from(BURST_ROWS)?;
-        subscribers.each_has(written.saturating_sub(WINDOW_ROWS)).await?;
+    while sent < last {
+        source.send(BURST).await?;
+        sent += u64::from(BURST);
+        subscribers.each_has(sent.saturating_sub(WINDOW)).await?;
     }
-    subscribers.each_has(written).await?;
+    subscribers.each_has(sent).await?;
     let seconds = micros_to_seconds(subscribers.last_read_us() - begun);
     Ok(Flow { totals: subscribers.totals() - before, seconds, cpu_seconds: process::cpu_seconds(server)? - cpu })
+}
+
+/// [`PACE`] for this long, and how old the events were when they were read.
+pub(crate) async fn paced(
+    subscribers: &mut Subscribers,
+    source: &mut impl Source,
+    server: u32,
+    during: Duration,
+) -> Result<(Flow, Summary)> {
+    let (before, had) = (subscribers.totals(), subscribers.least());
+    let (cpu, begun) = (process::cpu_seconds(server)?, clock::unix_micros());
+    subscribers.begin_timing();
+    let kept = keep_schedule(source, PACE, during).await?;
+    subscribers.each_has(had + kept.events).await?;
+    let seconds = micros_to_seconds(subscribers.last_read_us() - begun);
+    let flow =
+        Flow { totals: subscribers.totals() - before, seconds, cpu_seconds: process::cpu_seconds(server)? - cpu };
+    Ok((flow, subscribers.end_timing().summary()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]

@@ -13,8 +13,9 @@ use super::round_trip;
 use crate::deployment::{Deployment, Mode};
 use crate::measure::samples::{Summary, millis};
 use crate::report::{Aim, Line, Report, rounded, say};
-use crate::subscribers::{self, Subscribers};
-use crate::writer::{Kept, TABLE, TABLE_SQL, Writer};
+use crate::source::{Kept, keep_schedule};
+use crate::subscribers::{self, Subscribers, Transport};
+use crate::writer::{TABLE, TABLE_SQL, Writer};
 
 /// p50 and p99 in ms.
 const AIM: [f64; 2] = [3.0, 10.0];
@@ -64,14 +65,14 @@ async fn measure(mode: Mode, options: &Options) -> Result<(Summary, Kept)> {
     say(format_args!("latency: {mode:?}"));
     let deployment = Deployment::start(mode, TABLE_SQL).await?;
     let sockets = subscribers::open(deployment.address, TABLE, &deployment.token, 1).await?;
-    let mut subscribers = Subscribers::read(sockets);
-    let writer = Writer::connect(&deployment.postgres).await?;
-    let warm = writer.keep_schedule(options.rate, WARM_UP).await?;
-    subscribers.each_has(warm.commits).await?;
+    let mut subscribers = Subscribers::read(Transport::Sse, sockets);
+    let mut writer = Writer::connect(&deployment.postgres).await?;
+    let warm = keep_schedule(&mut writer, options.rate, WARM_UP).await?;
+    subscribers.each_has(warm.events).await?;
     subscribers.begin_timing();
-    let kept = writer.keep_schedule(options.rate, Duration::from_secs(options.seconds.into())).await?;
-    subscribers.each_has(warm.commits + kept.commits).await?;
+    let kept = keep_schedule(&mut writer, options.rate, Duration::from_secs(options.seconds.into())).await?;
+    subscribers.each_has(warm.events + kept.events).await?;
     let summary = subscribers.end_timing().summary();
-    ensure!(summary.count as u64 == kept.commits, "{} events of {} commits", summary.count, kept.commits);
+    ensure!(summary.count as u64 == kept.events, "{} events of {} commits", summary.count, kept.events);
     Ok((summary, kept))
 }

@@ -2,8 +2,10 @@
 //! more of the machine than of the programs.
 
 pub(crate) mod bare_writer;
+mod broadcast;
 mod fanout;
 mod flow;
+mod idle;
 mod ingest;
 mod latency;
 mod policies;
@@ -28,6 +30,10 @@ pub(crate) struct Options {
     #[command(flatten)]
     fanout: fanout::Options,
     #[command(flatten)]
+    broadcast: broadcast::Options,
+    #[command(flatten)]
+    idle: idle::Options,
+    #[command(flatten)]
     policies: policies::Options,
 }
 
@@ -39,8 +45,12 @@ enum Measure {
     Ingest,
     /// From commit to one client.
     Latency,
-    /// To many clients, beside a bare socket writer.
+    /// Row changes to many SSE clients, beside a bare socket writer.
     Fanout,
+    /// Broadcasts to many WebSocket clients, beside a bare socket writer.
+    Broadcast,
+    /// Memory of WebSocket connections that do nothing.
+    Idle,
     /// Row policies: evaluation, matching, and deliveries beside those of a table without.
     Policies,
 }
@@ -61,6 +71,14 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if wants(Measure::Fanout) {
         say("fanout: one table to many clients");
         reports.push(finish(&machine, Box::pin(fanout::run(&options.fanout))).await?);
+    }
+    if wants(Measure::Broadcast) {
+        say("broadcast: one channel to many clients");
+        reports.push(finish(&machine, Box::pin(broadcast::run(&options.broadcast))).await?);
+    }
+    if wants(Measure::Idle) {
+        say("idle: what a connection costs that does nothing");
+        reports.push(finish(&machine, Box::pin(idle::run(&options.idle))).await?);
     }
     if wants(Measure::Policies) {
         say("policies: exactly the rows that each may read");

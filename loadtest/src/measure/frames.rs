@@ -1,5 +1,5 @@
-//! Finds the events in the bytes of an SSE response, with as little work as can be: the reader shares the machine with
-//! the server that is measured.
+//! Finds the events in the bytes of an SSE response or a WebSocket, with as little work as can be: the reader shares the
+//! machine with the server that is measured.
 
 use std::sync::LazyLock;
 

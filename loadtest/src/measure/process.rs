@@ -1,6 +1,7 @@
 //! What a process has used, as the kernel counts it.
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit};
 
 /// In which the kernel counts processor time for programs; fixed at 100 on every architecture that we build for.
 const TICKS_PER_SEC: f64 = 100.0;
@@ -18,6 +19,12 @@ pub(crate) fn resident_bytes(process: u32) -> Result<u64> {
 /// The most resident memory that it ever had.
 pub(crate) fn peak_resident_bytes(process: u32) -> Result<u64> {
     status_bytes(&read(process, "status")?, "VmHWM:").context("no peak memory in /proc")
+}
+
+/// Files that this process and those that it starts may have open, of which a socket is one.
+pub(crate) fn most_open_files() -> Result<usize> {
+    let (most, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 /// The child of this process that runs the program of this name.

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::bench::flow::{Flow, flat_out};
 use crate::deployment::{Deployment, Mode};
 use crate::report::say;
-use crate::subscribers::{self, Subscribers};
+use crate::subscribers::{self, Subscribers, Transport};
 use crate::writer::Writer;
 
 const SQL: &str = "
@@ -20,9 +20,6 @@ alter table secured_rows enable row level security;
 create policy members on secured_rows for select to authenticated using (
   exists (select 1 from room_members m where m.user_id = auth.uid() and m.room_id = secured_rows.room_id));
 ";
-
-/// Changes of one turn.
-const CHANGES: u32 = 3000;
 
 /// The median turn of each table.
 #[derive(Debug)]
@@ -44,8 +41,8 @@ impl Delivery {
     }
 }
 
-/// Both tables have their own subscribers, with equal tokens, all the time.
-pub(crate) async fn run(members: usize, turns: u32) -> Result<Delivery> {
+/// Both tables have their own subscribers, with equal tokens, all the time; each is the first in every other turn.
+pub(crate) async fn run(transport: Transport, members: usize, turns: u32, changes: u32) -> Result<Delivery> {
     let deployment = Deployment::start(Mode::Cluster, &format!("{AUTH_SQL}{SQL}")).await?;
     let users: Vec<String> = (0..members).map(|number| format!("00000000-0000-4000-8000-{number:012}")).collect();
     let values: Vec<String> = users.iter().map(|user| format!("(7, '{user}')")).collect();
@@ -54,14 +51,15 @@ pub(crate) async fn run(members: usize, turns: u32) -> Result<Delivery> {
     let tokens: Vec<String> = tokens.collect::<Result<_>>()?;
     let mut tables = Vec::new();
     for table in ["secured_rows", "open_rows"] {
-        let sockets = subscribers::open_as(deployment.address, table, &tokens).await?;
+        let sockets = subscribers::open_as(transport, deployment.address, table, &tokens).await?;
         let writer = Writer::connect_to(&deployment.postgres, table, "7").await?;
-        tables.push((Subscribers::read(sockets), writer, Vec::new()));
+        tables.push((Subscribers::read(transport, sockets), writer, Vec::new()));
     }
     for turn in 1..=turns {
-        for (subscribers, writer, flows) in &mut tables {
-            say(format_args!("policies: turn {turn} of {turns}"));
-            flows.push(flat_out(subscribers, writer, deployment.server.id(), CHANGES).await?);
+        say(format_args!("policies: {transport:?}, turn {turn} of {turns}"));
+        for index in if turn % 2 == 1 { [0, 1] } else { [1, 0] } {
+            let Some((subscribers, writer, flows)) = tables.get_mut(index) else { continue };
+            flows.push(flat_out(subscribers, writer, deployment.server.id(), changes).await?);
         }
     }
     let mut medians = tables.into_iter().filter_map(|(_, _, flows)| median(flows));
