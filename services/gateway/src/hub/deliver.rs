@@ -12,7 +12,7 @@ use super::answers::Answers;
 use super::encode::{FrameCache, SocketHit};
 use super::fanout::{Delivered, Hub, table_of};
 use super::key::ConnId;
-use super::matching::{Classes, Matcher};
+use super::matching::{Classes, Matcher, Matches};
 use super::member::{Cause, Member, SocketWire, Wire};
 use super::shape::{Form, Shape};
 use super::table::Table;
@@ -27,9 +27,13 @@ type NamedHits<'a> = BTreeMap<ConnId, (&'a Arc<Member>, Vec<(usize, usize, Form)
 /// Chunks of frames that groups with the same hits and shape share.
 #[derive(Default)]
 struct Chunks {
-    by_classes: HashMap<Classes, Told>,
-    /// By changes and the address of the shape, which the groups keep alive.
-    by_changes: HashMap<(Told, usize), Same>,
+    /// By what a group matched, the place of its changes among those that are told.
+    by_classes: HashMap<Classes, usize>,
+    /// Lists of changes by their place, and the other way round: a list is looked at once, however many groups have it.
+    told: Vec<Told>,
+    places: HashMap<Told, usize>,
+    /// By the changes' place and the address of the shape, which the groups keep alive.
+    by_changes: HashMap<(usize, usize), Same>,
     /// By what a channel's frames depend on and what it gets of several bindings, shapes by their addresses.
     by_bindings: HashMap<SeveralHits, Chunk>,
 }
@@ -59,6 +63,22 @@ impl Same {
         let chunk = write();
         self.sockets.insert(Arc::clone(wire), chunk.clone());
         chunk
+    }
+}
+
+impl Chunks {
+    /// The changes of what a group matched, and their place.
+    fn told(&mut self, classes: &Classes, matches: &Matches) -> (usize, Told) {
+        let known = self.by_classes.get(classes).and_then(|place| Some((*place, Rc::clone(self.told.get(*place)?))));
+        known.unwrap_or_else(|| {
+            let changes: Told = matches.changes(classes).into();
+            let place = *self.places.entry(Rc::clone(&changes)).or_insert_with(|| {
+                self.told.push(Rc::clone(&changes));
+                self.told.len() - 1
+            });
+            self.by_classes.insert(classes.clone(), place);
+            (place, changes)
+        })
     }
 }
 
@@ -136,7 +156,7 @@ impl Hub {
         for (id, classes) in &matches.groups {
             let Some(group) = table.groups.get(id) else { continue };
             let Some(compiled) = &group.compiled else { continue };
-            let told = chunks.by_classes.entry(classes.clone()).or_insert_with(|| matches.changes(classes).into());
+            let (place, told) = chunks.told(classes, &matches);
             for (member, subscription) in &group.named {
                 let (_, hits) = named.entry(member.conn).or_insert_with(|| (member, Vec::new()));
                 hits.extend(told.iter().map(|(change, form)| (*change, *subscription, *form)));
@@ -144,12 +164,11 @@ impl Hub {
             if group.single.is_empty() {
                 continue;
             }
-            let key = (Rc::clone(told), Arc::as_ptr(&compiled.shape) as usize);
-            let same = chunks.by_changes.entry(key).or_default();
+            let same = chunks.by_changes.entry((place, Arc::as_ptr(&compiled.shape) as usize)).or_default();
             for member in &group.single {
                 delivered.frames += match &member.wire {
                     Wire::Events => {
-                        let chunk = same.events(|| write_chunk(batch, told, &compiled.shape, &mut cache, max_bytes));
+                        let chunk = same.events(|| write_chunk(batch, &told, &compiled.shape, &mut cache, max_bytes));
                         push(member, chunk, told.len() as u64)
                     }
                     Wire::Socket(wire) => {
