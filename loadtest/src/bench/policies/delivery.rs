@@ -1,12 +1,13 @@
 //! Deliveries a second to subscribers who all match by membership, beside the same table without row-level security.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use reactor_testkit::fixtures::{AUTH_SQL, JWT_SECRET};
 use reactor_testkit::token;
 use serde_json::json;
 
 use crate::bench::flow::{Flow, flat_out};
 use crate::deployment::{Deployment, Mode};
+use crate::measure::samples::median;
 use crate::report::say;
 use crate::subscribers::{self, Subscribers, Transport};
 use crate::writer::Writer;
@@ -21,23 +22,24 @@ create policy members on secured_rows for select to authenticated using (
   exists (select 1 from room_members m where m.user_id = auth.uid() and m.room_id = secured_rows.room_id));
 ";
 
-/// The median turn of each table.
+/// What the turns gave.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     subscribers: usize,
+    /// The median turn of each table.
     pub(crate) secured: Flow,
     pub(crate) open: Flow,
+    /// Deliveries a second with policies by those without: the median of the turns, since a machine that others use too is
+    /// about as busy in both halves of a turn, but not in all turns.
+    pub(crate) ratio: f64,
+    /// The same of the server's processor time for a delivery.
+    pub(crate) cpu_ratio: f64,
 }
 
 impl Delivery {
     #[expect(clippy::cast_precision_loss, reason = "a count of connections")]
     pub(crate) fn subscribers(&self) -> f64 {
         self.subscribers as f64
-    }
-
-    /// Deliveries a second with policies by those without.
-    pub(crate) fn ratio(&self) -> f64 {
-        self.secured.per_second() / self.open.per_second()
     }
 }
 
@@ -62,12 +64,17 @@ pub(crate) async fn run(transport: Transport, members: usize, turns: u32, change
             flows.push(flat_out(subscribers, writer, deployment.server.id(), changes).await?);
         }
     }
-    let mut medians = tables.into_iter().filter_map(|(_, _, flows)| median(flows));
-    let (Some(secured), Some(open)) = (medians.next(), medians.next()) else { anyhow::bail!("no turn was measured") };
-    Ok(Delivery { subscribers: members, secured, open })
+    let mut flows = tables.into_iter().map(|(_, _, flows)| flows);
+    let (secured, open) = (flows.next().unwrap_or_default(), flows.next().unwrap_or_default());
+    let over = |of: fn(&Flow) -> f64| -> f64 {
+        median(&secured.iter().zip(&open).map(|(secured, open)| of(secured) / of(open)).collect::<Vec<_>>())
+    };
+    let (ratio, cpu_ratio) = (over(Flow::per_second), over(Flow::cpu_us_per_delivery));
+    let middle = |flows| middle(flows).context("no turn was measured");
+    Ok(Delivery { subscribers: members, secured: middle(secured)?, open: middle(open)?, ratio, cpu_ratio })
 }
 
-fn median(mut flows: Vec<Flow>) -> Option<Flow> {
+fn middle(mut flows: Vec<Flow>) -> Option<Flow> {
     flows.sort_by(|left, right| left.per_second().total_cmp(&right.per_second()));
     flows.get(flows.len() / 2).copied()
 }
