@@ -27,10 +27,9 @@ type NamedHits<'a> = BTreeMap<ConnId, (&'a Arc<Member>, Vec<(usize, usize, Form)
 /// Chunks of frames that groups with the same hits and shape share.
 #[derive(Default)]
 struct Chunks {
-    /// By what a group matched, the place of its changes among those that are told.
-    by_classes: HashMap<Classes, usize>,
-    /// Lists of changes by their place, and the other way round: a list is looked at once, however many groups have it.
-    told: Vec<Told>,
+    /// By what a group matched its changes, and their place among all such lists.
+    by_classes: HashMap<Classes, (usize, Told)>,
+    /// A list is looked at once, however many groups have it.
     places: HashMap<Told, usize>,
     /// By the changes' place and the address of the shape, which the groups keep alive.
     by_changes: HashMap<(usize, usize), Same>,
@@ -69,16 +68,14 @@ impl Same {
 impl Chunks {
     /// The changes of what a group matched, and their place.
     fn told(&mut self, classes: &Classes, matches: &Matches) -> (usize, Told) {
-        let known = self.by_classes.get(classes).and_then(|place| Some((*place, Rc::clone(self.told.get(*place)?))));
-        known.unwrap_or_else(|| {
-            let changes: Told = matches.changes(classes).into();
-            let place = *self.places.entry(Rc::clone(&changes)).or_insert_with(|| {
-                self.told.push(Rc::clone(&changes));
-                self.told.len() - 1
-            });
-            self.by_classes.insert(classes.clone(), place);
-            (place, changes)
-        })
+        if let Some((place, changes)) = self.by_classes.get(classes) {
+            return (*place, Rc::clone(changes));
+        }
+        let changes: Told = matches.changes(classes).into();
+        let next = self.places.len();
+        let place = *self.places.entry(Rc::clone(&changes)).or_insert(next);
+        self.by_classes.insert(classes.clone(), (place, Rc::clone(&changes)));
+        (place, changes)
     }
 }
 

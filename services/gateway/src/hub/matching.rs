@@ -238,10 +238,8 @@ impl<'a> Matcher<'a> {
 
 /// The row that a change is judged on: the new one, or the old one of a DELETE.
 fn judged(change: &Change) -> Option<RowImage<'_>> {
-    match &change.new {
-        Some(image) => Some(RowImage { image, fallback: change.old.full(), held: None }),
-        None => change.old.tuple().map(|image| RowImage { image, fallback: None, held: None }),
-    }
+    let old = || change.old.tuple().map(|image| RowImage { image, fallback: None, held: None });
+    RowImage::after(change).or_else(old)
 }
 
 fn is_held(batch: &Batch, change: &Change, column: usize) -> bool {
